@@ -1,0 +1,54 @@
+import type { Outcome, Reading } from '../protocol/reading.ts';
+
+/**
+ * The log between ingest and twin hosts: ordered batches per shard.
+ *
+ * Invariants, checked by test/conformance/log.ts:
+ *  L1  Positions of a shard only grow, and a reader sees messages in that order.
+ *  L2  `append` resolves when the batch is durable as the adapter states; a batch not resolved may or may not be there.
+ *  L3  A message stays readable until `committed` has passed its position (and a reserve, where the adapter keeps one).
+ *  L4  A full log makes `append` wait or reject with `overloaded`; it never drops a message.
+ */
+export interface Log {
+  /** True where `append` resolves before the commit and survives the death of any process. */
+  readonly durable: boolean;
+  /** Appends one batch of one shard. `wait: 'commit'` resolves after the twins have it, with the outcome of each reading. */
+  append(batch: LogBatch, options?: { wait?: 'durable' | 'commit' }): Promise<Appended>;
+  /** Starts reading a shard after a position. One reader a shard: an older one is closed. */
+  read(shard: number, afterPosition: number, onReadable: () => void): LogReader;
+  /** The host has committed up to here; outcomes are those of the messages since the last call. */
+  committed(shard: number, position: number, outcomes: readonly MessageOutcome[]): void;
+  close(): Promise<void>;
+}
+
+export interface LogBatch {
+  shard: number;
+  /** Unique id of the message. */
+  id: string;
+  /** When ingest received the readings, ms. */
+  receivedAt: number;
+  readings: Reading[];
+}
+
+export interface LogMessage extends LogBatch {
+  position: number;
+  /** When it was appended, ms. */
+  appendedAt: number;
+}
+
+export interface MessageOutcome {
+  position: number;
+  outcomes: Outcome[];
+}
+
+export interface Appended {
+  position: number;
+  /** In the order of the batch; only with `wait: 'commit'` and on logs that wait anyway. */
+  outcomes?: Outcome[];
+}
+
+export interface LogReader {
+  /** Messages that are ready, oldest first, up to about `maxReadings`; at least one message if any is ready. */
+  take(maxReadings: number): LogMessage[];
+  close(): void;
+}

@@ -1,0 +1,185 @@
+import type { Severity } from './entry.ts';
+import { TwinmeshError } from './errors.ts';
+import { KIND_PATTERN, METRIC_PATTERN } from './twin-id.ts';
+import type { TwinView } from './view.ts';
+
+/**
+ * A kind of asset: data plus pure functions, one file each in actors/kinds/. Tables, metrics, API schema,
+ * console page and simulator follow from it. `defineTwin` checks it and fills in the defaults.
+ */
+export interface KindDefinition {
+  /** Lower case; becomes part of ids, topics and table names. */
+  kind: string;
+  /** Grows with every change of what the fold computes. */
+  version: number;
+  title: string;
+  description: string;
+  /** True for kinds that learn their metrics from the messages (`device`): history is narrow, `metrics` is empty. */
+  openMetrics?: boolean;
+  metrics: Record<string, MetricDefinition>;
+  formats: WireFormat[];
+  /** Rolling windows, shortest first, e.g. `{ '1m': { spanMs: 60_000, panes: 6 } }`. */
+  windows: Record<string, WindowDefinition>;
+  detectors: DetectorDefinition;
+  rules: RuleDefinition[];
+  /** Without a reading for so long the twin is offline. Milliseconds of received time. */
+  silentAfterMs: number;
+  /** Its place in the equipment graph. */
+  graph: { type: string; components?: { id: string; type: string; criticality: 'low' | 'medium' | 'high' }[] };
+  /** Where the label of the Prometheus gauges comes from, e.g. `battery_id`. Default `twin_id`. */
+  prometheusLabel?: string;
+  /** The twin in a few sentences, for people and for the assistant. */
+  digest(view: TwinView): string;
+  /** Extra members of the W3C Thing Model that is made from the metrics. */
+  thing?: Record<string, unknown>;
+  simulator?: SimulatorDefinition;
+}
+
+export interface MetricDefinition {
+  unit: string;
+  /** Physical range: outside it a value is refused. */
+  min: number;
+  max: number;
+  title?: string;
+  /** Prometheus gauge of the reported value, where the outside expects a name. */
+  gauge?: string;
+}
+
+export interface WindowDefinition {
+  spanMs: number;
+  /** Panes the span is cut into; the window slides by one pane. 2 to 60, dividing the span evenly. */
+  panes: number;
+}
+
+export interface DetectorDefinition {
+  /** After an anomaly of a metric, silence for it. Milliseconds of event time. Default 5 minutes. */
+  cooldownMs?: number;
+  zscore?: { window: string; threshold: number; minCount: number; metrics?: string[]; minStd?: Record<string, number> };
+  /** Metric → highest credible change per second. */
+  rate?: Record<string, number>;
+  /** Metric → identical values in a row, over at least `forMs`, that mean a stuck sensor. */
+  stuck?: Record<string, { count: number; forMs: number }>;
+}
+
+export interface RuleDefinition {
+  name: string;
+  metric: string;
+  /** Raise when the value is above (or below) this. Exactly one of the two. */
+  above?: number;
+  below?: number;
+  /** How far back inside the limit the value has to come before the alert clears. Unit of the metric. */
+  hysteresis: number;
+  /** How long the condition has to hold before the alert is raised. */
+  holdMs: number;
+  /** After clearing, how long the rule stays quiet. */
+  cooldownMs: number;
+  severity: Severity;
+  /** `{value}` is replaced. */
+  message: string;
+}
+
+/**
+ * One way devices of this kind speak. `decode` gets one parsed JSON object (arrays are split before) and only names
+ * the parts; whether they are valid is decided at the door for all formats alike. It must not throw on any object.
+ */
+export interface WireFormat {
+  name: string;
+  /** MQTT topic filters; `{id}` stands for one level that carries the asset id. */
+  mqtt?: string[];
+  kafka?: string[];
+  /** HTTP paths that take this format. */
+  http?: string[];
+  /** Whether a message on a topic shared by several formats is this one's. Default: yes. */
+  accepts?(message: Record<string, unknown>): boolean;
+  decode(message: Record<string, unknown>, topicId: string | undefined): RawReading;
+  /** A message in this format, for docs, OpenAPI and tests. */
+  example: Record<string, unknown>;
+}
+
+/** A reading as the device said it: nothing has been checked. */
+export interface RawReading {
+  id: unknown;
+  at: unknown;
+  values: Record<string, unknown>;
+  key?: unknown;
+  seq?: unknown;
+  sensor?: unknown;
+  unit?: unknown;
+  attributes?: Record<string, unknown>;
+}
+
+export interface SimulatorDefinition {
+  /** How many assets the demo has of this kind, and how often each speaks. */
+  demoCount: number;
+  intervalMs: number;
+  /** Failure scenarios by name, with what they look like. */
+  scenarios: Record<string, string>;
+  create(options: { seed: number; index: number }): SimulatedAsset;
+}
+
+export interface SimulatedAsset {
+  id: string;
+  /** The message the asset sends at `at` (ms; calls come in order of time), in its kind's first format; null when it stays silent. Same seed, same bytes. */
+  next(at: number): Record<string, unknown> | null;
+  /** Starts a scenario; severity in (0, 1]. Unknown names throw `bad_request`. */
+  inject(scenario: string, severity: number): void;
+  /** What the sensors do not show: for tests and training. */
+  truth(): Record<string, number>;
+}
+
+/** A checked kind with what the hot path wants precomputed. */
+export interface Kind extends KindDefinition {
+  readonly metricNames: readonly string[];
+  readonly windowNames: readonly string[];
+}
+
+/** Checks a kind and freezes it. Throws `bad_kind` naming every fault at once. */
+export function defineTwin(definition: KindDefinition): Kind {
+  const faults: string[] = [];
+  const d = definition;
+  const metricNames = Object.keys(d.metrics);
+  const windowNames = Object.keys(d.windows);
+  if (!KIND_PATTERN.test(d.kind)) faults.push(`kind "${d.kind}" must match ${KIND_PATTERN}`);
+  if (!Number.isInteger(d.version) || d.version < 1) faults.push('version must be a positive integer');
+  if (!d.openMetrics && metricNames.length === 0) faults.push('at least one metric is needed (or openMetrics)');
+  if (d.openMetrics && metricNames.length > 0) faults.push('a kind with openMetrics declares no metrics');
+  for (const name of metricNames) {
+    if (!/^[a-z][a-z0-9_]{0,50}$/.test(name)) faults.push(`metric "${name}" must be lower case letters, digits and _`);
+    if (!(d.metrics[name].min < d.metrics[name].max)) faults.push(`metric "${name}": min must be below max`);
+  }
+  let previous = 0;
+  for (const name of windowNames) {
+    const { spanMs, panes } = d.windows[name];
+    if (!Number.isInteger(panes) || panes < 2 || panes > 60) faults.push(`window "${name}": panes must be 2 to 60`);
+    if (!(spanMs > previous)) faults.push(`window "${name}": windows go from short to long`);
+    if (spanMs % panes !== 0) faults.push(`window "${name}": panes must divide the span`);
+    previous = spanMs;
+  }
+  const known = (metric: string) => d.openMetrics === true || metric in d.metrics;
+  const names = new Set<string>();
+  for (const rule of d.rules) {
+    if (!METRIC_PATTERN.test(rule.name) || names.has(rule.name))
+      faults.push(`rule "${rule.name}": name missing or twice`);
+    names.add(rule.name);
+    if (!known(rule.metric)) faults.push(`rule "${rule.name}": unknown metric "${rule.metric}"`);
+    if ((rule.above === undefined) === (rule.below === undefined))
+      faults.push(`rule "${rule.name}": above or below, one of them`);
+    if (!(rule.hysteresis >= 0 && rule.holdMs >= 0 && rule.cooldownMs >= 0))
+      faults.push(`rule "${rule.name}": negative times or hysteresis`);
+  }
+  const z = d.detectors.zscore;
+  if (z && !(z.window in d.windows)) faults.push(`detector zscore: unknown window "${z.window}"`);
+  if (z && !(z.threshold > 0 && z.minCount >= 3))
+    faults.push('detector zscore: threshold above 0 and minCount of 3 or more');
+  for (const metric of [
+    ...(z?.metrics ?? []),
+    ...Object.keys(d.detectors.rate ?? {}),
+    ...Object.keys(d.detectors.stuck ?? {}),
+  ]) {
+    if (!known(metric)) faults.push(`detectors: unknown metric "${metric}"`);
+  }
+  if (!(d.silentAfterMs > 0)) faults.push('silentAfterMs must be above 0');
+  if (d.formats.length === 0) faults.push('at least one wire format is needed');
+  if (faults.length > 0) throw new TwinmeshError('bad_kind', `Kind "${d.kind}": ${faults.join('; ')}.`);
+  return Object.freeze({ ...d, metricNames: Object.freeze(metricNames), windowNames: Object.freeze(windowNames) });
+}

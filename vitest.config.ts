@@ -1,0 +1,16 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    maxWorkers: 2,
+    coverage: {
+      provider: 'v8',
+      include: ['actors/**/*.ts'],
+      reporter: ['text-summary', 'json-summary'],
+      thresholds: { 'actors/**/*.ts': { lines: 85 } },
+    },
+  },
+});
