@@ -18,7 +18,16 @@ export interface Log {
   read(shard: number, afterPosition: number, onReadable: () => void): LogReader;
   /** The host has committed up to here; outcomes are those of the messages since the last call. */
   committed(shard: number, position: number, outcomes: readonly MessageOutcome[]): void;
+  /** What stands at a position, to notice a log that went back: null when nothing does, 'untracked' where the adapter cannot go back. */
+  at(shard: number, position: number): Promise<LogMark | null | 'untracked'>;
+  /** The position before the first message appended at or after `sinceMs`: reading after it misses none of those. */
+  seek(shard: number, sinceMs: number): Promise<number>;
   close(): Promise<void>;
+}
+
+export interface LogMark {
+  id: string;
+  appendedAt: number;
 }
 
 export interface LogBatch {

@@ -45,3 +45,9 @@ export function seededRandom(seed: number): Random {
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+/** One draw of the standard normal distribution (Box–Muller), cut at ±3 so that noise has a stated bound. Two draws of `random`. */
+export function gaussian(random: Random): number {
+  const z = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+  return Math.max(-3, Math.min(3, z));
+}

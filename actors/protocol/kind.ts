@@ -41,6 +41,8 @@ export interface MetricDefinition {
   min: number;
   max: number;
   title?: string;
+  /** Where the value lies in ordinary operation, `[lo, hi]`: shown as the expected range; never refuses anything. */
+  normal?: readonly [number, number];
   /** Prometheus gauge of the reported value, where the outside expects a name. */
   gauge?: string;
 }
@@ -54,7 +56,20 @@ export interface WindowDefinition {
 export interface DetectorDefinition {
   /** After an anomaly of a metric, silence for it. Milliseconds of event time. Default 5 minutes. */
   cooldownMs?: number;
-  zscore?: { window: string; threshold: number; minCount: number; metrics?: string[]; minStd?: Record<string, number> };
+  zscore?: {
+    window: string;
+    threshold: number;
+    minCount: number;
+    /** Default: all metrics. */
+    metrics?: string[];
+    /** Metric → floor of the standard deviation, so that a very quiet sensor does not make every change an anomaly. */
+    minStd?: Record<string, number>;
+    /**
+     * From the first flagged reading of a metric its baseline (mean, std) is held for so long at most, and let go once a
+     * pane of the window has passed without a flag. Without it a long event becomes its own baseline. Default 0: not held.
+     */
+    holdMs?: number;
+  };
   /** Metric → highest credible change per second. */
   rate?: Record<string, number>;
   /** Metric → identical values in a row, over at least `forMs`, that mean a stuck sensor. */
@@ -106,6 +121,8 @@ export interface RawReading {
   sensor?: unknown;
   unit?: unknown;
   attributes?: Record<string, unknown>;
+  /** How many fields of the message mean nothing to this kind: ignored, and counted by ingest. */
+  ignored?: number;
 }
 
 export interface SimulatorDefinition {
@@ -127,6 +144,9 @@ export interface SimulatedAsset {
   truth(): Record<string, number>;
 }
 
+/** Columns that every history table has: no metric may be called so. */
+const RESERVED = new Set(['shard', 'twin', 'at', 'received_at', 'revision', 'key', 'seq', 'sensor', 'attributes']);
+
 /** A checked kind with what the hot path wants precomputed. */
 export interface Kind extends KindDefinition {
   readonly metricNames: readonly string[];
@@ -145,7 +165,11 @@ export function defineTwin(definition: KindDefinition): Kind {
   if (d.openMetrics && metricNames.length > 0) faults.push('a kind with openMetrics declares no metrics');
   for (const name of metricNames) {
     if (!/^[a-z][a-z0-9_]{0,50}$/.test(name)) faults.push(`metric "${name}" must be lower case letters, digits and _`);
-    if (!(d.metrics[name].min < d.metrics[name].max)) faults.push(`metric "${name}": min must be below max`);
+    if (RESERVED.has(name)) faults.push(`metric "${name}": the name is taken by a column of every history table`);
+    const { min, max, normal } = d.metrics[name];
+    if (normal && !(min <= normal[0] && normal[0] < normal[1] && normal[1] <= max))
+      faults.push(`metric "${name}": normal must lie inside min and max`);
+    if (!(min < max)) faults.push(`metric "${name}": min must be below max`);
   }
   let previous = 0;
   for (const name of windowNames) {
@@ -171,8 +195,10 @@ export function defineTwin(definition: KindDefinition): Kind {
   if (z && !(z.window in d.windows)) faults.push(`detector zscore: unknown window "${z.window}"`);
   if (z && !(z.threshold > 0 && z.minCount >= 3))
     faults.push('detector zscore: threshold above 0 and minCount of 3 or more');
+  if (z && !((z.holdMs ?? 0) >= 0)) faults.push('detector zscore: holdMs must not be negative');
   for (const metric of [
     ...(z?.metrics ?? []),
+    ...Object.keys(z?.minStd ?? {}),
     ...Object.keys(d.detectors.rate ?? {}),
     ...Object.keys(d.detectors.stuck ?? {}),
   ]) {

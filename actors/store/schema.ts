@@ -22,7 +22,7 @@ create table twins (
   retired boolean not null, alerts int not null, reported jsonb not null, attributes jsonb not null,
   created_at timestamptz not null default now()
 ) with (fillfactor = 70);
-create index twins_shard on twins (shard);
+create index twins_shard on twins (shard, kind);
 create index twins_kind on twins (kind, id);
 create table twin_snapshots (
   twin bigint not null, revision bigint not null, shard int not null, twin_id text not null, shape int not null, kind_version int not null,
@@ -34,7 +34,7 @@ create index twin_snapshots_wake on twin_snapshots (shard, wake_at) where latest
 create index twin_snapshots_latest on twin_snapshots (shard) where latest;
 create table entries (
   twin bigint not null, revision bigint not null, shard int not null, type text not null, received_at timestamptz not null,
-  body jsonb not null, primary key (twin, revision)
+  body json not null, primary key (twin, revision)
 );
 create table events (
   shard int not null, seq bigint not null, event_id text not null, twin bigint not null, twin_id text not null, kind text not null,
@@ -43,6 +43,7 @@ create table events (
 );
 create index events_twin on events (twin, revision);
 create index events_type on events (type, at);
+create index events_at on events (at);
 create table sink_cursors (sink text not null, shard int not null, seq bigint not null, primary key (sink, shard));
 create table alerts (
   alert_id text primary key, twin_id text not null, kind text not null, alert_type text not null, severity text not null, message text not null,
@@ -51,6 +52,7 @@ create table alerts (
 );
 create index alerts_twin on alerts (twin_id);
 create index alerts_state on alerts (state, raised_at);
+create index alerts_raised on alerts (raised_at);
 create table anomaly_events (
   anomaly_id text primary key, twin_id text not null, kind text not null, at timestamptz not null, field text not null, value float8 not null,
   expected_lo float8, expected_hi float8, score float8 not null, threshold float8 not null, detector text not null, severity text not null,
@@ -83,15 +85,28 @@ create table equipment (
 create table sensors (
   sensor_id text primary key, machine_id text, sensor_type text, unit text, normal_range_min float8, normal_range_max float8
 );
-create table rollup_state (kind text not null, step text not null, done_to timestamptz not null, primary key (kind, step));
+create table rollup_state (kind text primary key, turn bigint not null default 0, lateness_ms bigint, trimmed_to timestamptz not null default 'epoch');
+create table rollup_marks (
+  twin bigint not null, step text not null, done_to timestamptz not null, settled bigint not null default 0, primary key (twin, step)
+) with (fillfactor = 70);
+create table rollup_dirty (kind text not null, twin bigint not null, at timestamptz not null);
+create index rollup_dirty_twin on rollup_dirty (kind, twin, at);
+create function rollup_dirtied() returns trigger language plpgsql as $$
+begin
+  insert into rollup_dirty (kind, twin, at) values (tg_argv[0], new.twin, new.at);
+  return null;
+end $$;
 `,
   },
 ];
 
-/** Columns that every `<kind>_readings` table starts with. `revision` null: backfill. */
+/**
+ * Columns that every `<kind>_readings` table starts with. `revision` null: backfill. What is folded again on replay is
+ * `json`, here and in `entries`: jsonb would lose the order of keys.
+ */
 const COMMON = `
   shard int not null, twin bigint not null, at timestamptz not null, received_at timestamptz not null, revision bigint,
-  key text, seq bigint, sensor text, attributes jsonb`;
+  key text, seq bigint, sensor text, attributes json`;
 
 /**
  * Tables of one kind. History is indexed once, by (twin, at): history queries, duplicate look-ups and the scan of the
@@ -100,7 +115,7 @@ const COMMON = `
 export function kindTables(kind: Kind): string {
   const table = `${kind.kind}_readings`;
   const metrics = kind.openMetrics
-    ? ', metric text not null, value float8 not null, unit text'
+    ? ', metric text not null, value float8 not null, unit text, metric_set text'
     : kind.metricNames.map((name) => `, "${name}" float8`).join('');
   // A metric added to a kind later becomes a new column of the table that is there.
   const added = kind.openMetrics
@@ -119,5 +134,8 @@ create table if not exists ${table}_${step} (
 create table if not exists ${table} (${COMMON}${metrics});
 ${added}
 create index if not exists ${table}_twin_at on ${table} (twin, at);
+-- Backfill lands where the rollups have passed already: the trigger marks it, and costs other rows one comparison.
+create or replace trigger ${table}_backfill after insert on ${table} for each row when (new.revision is null)
+  execute function rollup_dirtied('${kind.kind}');
 ${aggregates}`;
 }

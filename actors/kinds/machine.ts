@@ -1,0 +1,333 @@
+import { gaussian, seededRandom } from '../protocol/clock.ts';
+import { amount, assetOf, paragraph, sentence, standing, trend } from '../protocol/digest.ts';
+import { TwinmeshError } from '../protocol/errors.ts';
+import { defineTwin, type RawReading, type SimulatedAsset } from '../protocol/kind.ts';
+import { hash32 } from '../protocol/twin-id.ts';
+
+/** A machine of a production line: four measurements, and a hydraulic press to simulate. */
+
+const HEADER = new Set(['timestamp', 'machine_id', 'sensor_id', 'readings', 'metadata', 'id', 'seq']);
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function decode(message: Record<string, unknown>, topicId: string | undefined): RawReading {
+  let ignored = 0;
+  for (const field of Object.keys(message)) if (!HEADER.has(field)) ignored++;
+  return {
+    id: message.machine_id ?? topicId,
+    at: message.timestamp,
+    values: isObject(message.readings) ? message.readings : {},
+    key: message.id,
+    seq: message.seq,
+    sensor: message.sensor_id,
+    attributes: isObject(message.metadata) ? message.metadata : undefined,
+    ignored,
+  };
+}
+
+// ---- simulator ----------------------------------------------------------------------------------------------
+
+const HOUR_MS = 3_600_000;
+/** Time constants of warming up, of the hydraulic pressure and of the drive, milliseconds. */
+const LAG_MS = { temperature: 900_000, pressure: 8_000, load: 15_000 };
+/** One sigma of the sensors, cut at three. */
+const NOISE = { temperature: 0.15, vibration: 0.04, pressure: 0.15, power: 1.5 };
+const SUBSTEPS = 64;
+const SUBSTEP_MS = 10_000;
+
+const SCENARIOS = {
+  bearing_wear: 'vibration grows to six times its level, the bearing warms and the drive works harder',
+  overheating: 'the cooling has failed: temperature climbs by up to 60 °C',
+  pressure_loss: 'the hydraulic circuit leaks: pressure falls by up to 70 %',
+  power_surge: 'the drive draws bursts of up to twice its power',
+  sensor_stuck: 'the temperature sensor stands still; from severity 0.5 all sensors do',
+  drift: 'the temperature sensor reads up to 30 °C too high',
+  dropout: 'messages are missing; at severity 1 all of them',
+};
+type Scenario = keyof typeof SCENARIOS;
+/** Scenarios ramp up over half of this time, then stay, then the machine is mended. */
+const SCENARIO_MS = 20 * 60_000;
+
+/** Load levels of the regimes, share of the rated load. */
+const REGIMES = { idle: 0.15, partial: 0.6, full: 1 } as const;
+type Regime = keyof typeof REGIMES;
+
+function shiftAt(at: number): 'night' | 'morning' | 'afternoon' {
+  const hour = (at % (24 * HOUR_MS)) / HOUR_MS;
+  return hour < 6 || hour >= 22 ? 'night' : hour < 14 ? 'morning' : 'afternoon';
+}
+
+/**
+ * Temperature follows load with the lag of a warm-up, pressure and power follow it within seconds, vibration is what the
+ * shaft does at that load. Lags are integrated exactly, so a step of any length is stable; it is cut into at most
+ * SUBSTEPS parts.
+ */
+function create({ seed, index }: { seed: number; index: number }): SimulatedAsset {
+  const random = seededRandom(hash32(`machine:${index}`, seed));
+  const number = String(index + 1).padStart(3, '0');
+  const location = `Factory_${String.fromCharCode(65 + (Math.floor(index / 4) % 26))}_Line_${1 + (index % 4)}`;
+  // No two machines are alike: each has its own rated values.
+  const own = {
+    rise: 40 + 6 * random(),
+    shaft: 0.55 + 0.2 * random(),
+    pressure: 44 + 2 * random(),
+    power: 235 + 25 * random(),
+  };
+  let regime: Regime = 'full';
+  let regimeLeftMs = 600_000 * (0.5 + random());
+  let load = 0.9;
+  let ambient = 22;
+  let temperature = 22 + own.rise * (0.6 + 0.4 * random());
+  let pressure = own.pressure;
+  let vibration = 0;
+  let power = 0;
+  let last: number | null = null;
+  let scenario: Scenario | null = null;
+  let severity = 0;
+  let sinceMs = 0;
+  let pending = false;
+  let stuck: { temperature: number; vibration: number; pressure: number; power: number } | null = null;
+
+  function nextRegime(at: number): void {
+    const p = random();
+    const idle = shiftAt(at) === 'night' ? 0.45 : 0.12;
+    regime = p < idle ? 'idle' : p < idle + 0.3 ? 'partial' : 'full';
+    regimeLeftMs = 300_000 + 900_000 * random();
+  }
+
+  /** How far the scenario has come: 0 to severity. */
+  function ramp(): number {
+    return scenario === null ? 0 : severity * Math.min(1, sinceMs / (SCENARIO_MS / 2));
+  }
+
+  function step(dtMs: number, at: number): void {
+    regimeLeftMs -= dtMs;
+    if (regimeLeftMs <= 0) nextRegime(at);
+    if (scenario !== null) sinceMs += dtMs;
+    if (sinceMs > SCENARIO_MS) {
+      scenario = null;
+      stuck = null;
+      sinceMs = 0;
+    }
+    const worn = scenario === 'bearing_wear' ? ramp() : 0;
+    const hot = scenario === 'overheating' ? ramp() : 0;
+    const leak = scenario === 'pressure_loss' ? ramp() : 0;
+    load += (REGIMES[regime] - load) * (1 - Math.exp(-dtMs / LAG_MS.load));
+    ambient = 22 + 3 * Math.sin(2 * Math.PI * ((at % (24 * HOUR_MS)) / (24 * HOUR_MS) - 0.375));
+    // A failed cooling heats faster than a warm-up does: the lag shortens to a third.
+    const lagMs = LAG_MS.temperature / (1 + 2 * hot);
+    const settled = ambient + own.rise * load + 12 * worn + 60 * hot;
+    temperature = settled + (temperature - settled) * Math.exp(-dtMs / lagMs);
+    const held = (own.pressure - 1.5 * load) * (1 - 0.7 * leak);
+    pressure = held + (pressure - held) * Math.exp(-dtMs / LAG_MS.pressure);
+    vibration = (0.35 + own.shaft * load) * (1 + 5.5 * worn) + 0.8 * worn;
+    power = (40 + (own.power - 40) * load) * (1 + 0.12 * worn + 0.05 * leak);
+  }
+
+  return {
+    id: `MACHINE_${number}`,
+    next(at) {
+      const start = last ?? at;
+      const dtMs = Math.max(0, at - start);
+      last = Math.max(at, start);
+      if (pending) sinceMs = 0;
+      pending = false;
+      if (dtMs === 0) step(1, at);
+      const parts = dtMs === 0 ? 0 : Math.min(SUBSTEPS, Math.ceil(dtMs / SUBSTEP_MS));
+      for (let i = 0; i < parts; i++) step(dtMs / parts, start + ((i + 1) * dtMs) / parts);
+      const bias = scenario === 'drift' ? 30 * ramp() : 0;
+      const surge = random() < 0.5 && scenario === 'power_surge' ? 1 + severity : 1;
+      const seen = {
+        temperature: Number((temperature + bias + NOISE.temperature * gaussian(random)).toFixed(2)),
+        vibration: Number(Math.max(0, vibration + NOISE.vibration * gaussian(random)).toFixed(3)),
+        pressure: Number(Math.max(0, pressure + NOISE.pressure * gaussian(random)).toFixed(2)),
+        power: Number(Math.max(0, power * surge + NOISE.power * gaussian(random)).toFixed(1)),
+      };
+      if (scenario === 'sensor_stuck') {
+        stuck ??= { ...seen };
+        if (severity >= 0.5) Object.assign(seen, stuck);
+        else seen.temperature = stuck.temperature;
+      }
+      const missing = random() < severity;
+      if (scenario === 'dropout' && missing) return null;
+      return {
+        timestamp: new Date(at).toISOString(),
+        machine_id: `MACHINE_${number}`,
+        sensor_id: `MULTI_${number}`,
+        readings: seen,
+        metadata: { location, shift: shiftAt(at) },
+      };
+    },
+    inject(name, level) {
+      if (!Object.hasOwn(SCENARIOS, name) || !(level > 0 && level <= 1)) {
+        throw new TwinmeshError('bad_request', `A machine knows the scenarios ${Object.keys(SCENARIOS).join(', ')}.`);
+      }
+      scenario = name as Scenario;
+      severity = level;
+      pending = true;
+      stuck = null;
+    },
+    truth: () => ({
+      load,
+      ambient,
+      temperature,
+      vibration,
+      pressure,
+      power,
+      regime: REGIMES[regime],
+      damage: ramp(),
+      temperatureNoise: NOISE.temperature,
+      vibrationNoise: NOISE.vibration,
+      pressureNoise: NOISE.pressure,
+      powerNoise: NOISE.power,
+    }),
+  };
+}
+
+// ---- the kind -----------------------------------------------------------------------------------------------
+
+export default defineTwin({
+  kind: 'machine',
+  version: 1,
+  title: 'Machine',
+  description: 'A machine of a production line with temperature, vibration, hydraulic pressure and electric power.',
+  metrics: {
+    temperature: { unit: '°C', min: -100, max: 2_000, normal: [15, 85], title: 'Temperature' },
+    vibration: { unit: 'mm/s', min: 0, max: 1_000, normal: [0, 4.5], title: 'Vibration velocity (RMS)' },
+    pressure: { unit: 'bar', min: -1, max: 2_000, normal: [35, 55], title: 'Hydraulic pressure' },
+    power: { unit: 'kW', min: -100_000, max: 100_000, normal: [0, 300], title: 'Electric power' },
+  },
+  formats: [
+    {
+      name: 'sensor-readings',
+      mqtt: ['factory/machines/{id}/readings'],
+      kafka: ['sensor-readings'],
+      decode,
+      example: {
+        timestamp: '2026-01-01T12:00:00.000Z',
+        machine_id: 'MACHINE_001',
+        sensor_id: 'TEMP_001',
+        readings: { temperature: 65.5, vibration: 1.2, pressure: 45.0, power: 250.0 },
+        metadata: { location: 'Factory_A_Line_1', shift: 'morning' },
+      },
+    },
+  ],
+  windows: {
+    '1m': { spanMs: 60_000, panes: 4 },
+    '5m': { spanMs: 300_000, panes: 5 },
+    '1h': { spanMs: 3_600_000, panes: 6 },
+  },
+  detectors: {
+    cooldownMs: 300_000,
+    // The floors are as wide as a change of regime, so that only what no regime explains is an anomaly.
+    zscore: {
+      window: '5m',
+      threshold: 3,
+      minCount: 20,
+      minStd: { temperature: 4, vibration: 0.4, pressure: 1.2, power: 80 },
+      holdMs: 900_000,
+    },
+    rate: { temperature: 5, vibration: 10, pressure: 20 },
+    stuck: {
+      temperature: { count: 60, forMs: 120_000 },
+      vibration: { count: 60, forMs: 120_000 },
+      pressure: { count: 60, forMs: 120_000 },
+    },
+  },
+  // Vibration limits: ISO 10816-3, group 1 (large machines) on rigid foundation, zone borders B/C and C/D.
+  rules: [
+    {
+      name: 'overheating',
+      metric: 'temperature',
+      above: 85,
+      hysteresis: 5,
+      holdMs: 10_000,
+      cooldownMs: 120_000,
+      severity: 'high',
+      message: 'Machine temperature is {value} °C: check coolant and load.',
+    },
+    {
+      name: 'overheating_critical',
+      metric: 'temperature',
+      above: 100,
+      hysteresis: 5,
+      holdMs: 4_000,
+      cooldownMs: 60_000,
+      severity: 'critical',
+      message: 'Machine temperature is {value} °C: stop the machine.',
+    },
+    {
+      name: 'vibration_high',
+      metric: 'vibration',
+      above: 4.5,
+      hysteresis: 0.5,
+      holdMs: 10_000,
+      cooldownMs: 300_000,
+      severity: 'high',
+      message: 'Vibration is {value} mm/s (ISO 10816 zone C): inspect bearings and balance soon.',
+    },
+    {
+      name: 'vibration_critical',
+      metric: 'vibration',
+      above: 7.1,
+      hysteresis: 0.6,
+      holdMs: 4_000,
+      cooldownMs: 120_000,
+      severity: 'critical',
+      message: 'Vibration is {value} mm/s (ISO 10816 zone D): damage is likely, stop the machine.',
+    },
+    {
+      name: 'pressure_low',
+      metric: 'pressure',
+      below: 35,
+      hysteresis: 2,
+      holdMs: 6_000,
+      cooldownMs: 120_000,
+      severity: 'high',
+      message: 'Hydraulic pressure is {value} bar: look for a leak.',
+    },
+    {
+      name: 'power_surge',
+      metric: 'power',
+      above: 320,
+      hysteresis: 15,
+      holdMs: 0,
+      cooldownMs: 60_000,
+      severity: 'warning',
+      message: 'Power is {value} kW: check the drive and the supply.',
+    },
+  ],
+  silentAfterMs: 60_000,
+  graph: {
+    type: 'press',
+    components: [
+      { id: 'bearing', type: 'bearing', criticality: 'high' },
+      { id: 'drive', type: 'electric_drive', criticality: 'high' },
+      { id: 'pump', type: 'hydraulic_pump', criticality: 'high' },
+      { id: 'cooling', type: 'cooling_circuit', criticality: 'medium' },
+    ],
+  },
+  digest(view) {
+    const r = view.reported;
+    const place = typeof view.attributes.location === 'string' ? ` at ${view.attributes.location}` : '';
+    const name = `Machine ${assetOf(view)}${place}`;
+    const parts: [string, string | null][] = [
+      ['a temperature of', amount(r.temperature, '°C')],
+      ['a vibration of', amount(r.vibration, 'mm/s', 2)],
+      ['a pressure of', amount(r.pressure, 'bar')],
+      ['a power of', amount(r.power, 'kW')],
+    ];
+    return paragraph([
+      sentence(
+        `${name} has`,
+        parts.map(([label, text]) => (text === null ? null : `${label} ${text}`)),
+      ) ?? `${name}.`,
+      trend(view, 'temperature', '1h', '°C', 3_600_000),
+      trend(view, 'vibration', '1h', 'mm/s', 3_600_000),
+      standing(view),
+    ]);
+  },
+  simulator: { demoCount: 8, intervalMs: 2_000, scenarios: SCENARIOS, create },
+});

@@ -1,0 +1,43 @@
+import { H } from './layout.ts';
+import type { Part } from './part.ts';
+import { residentBytes, type TwinState } from './state.ts';
+import type { IngestCounts } from './view.ts';
+
+/** A twin in memory: its state and what the host has to know about it. Lives from activation to passivation. */
+export class Activation {
+  /** Key of the twin in the store. */
+  readonly key: number;
+  readonly state: TwinState;
+  readonly counts: IngestCounts;
+  /** Newest part that holds changes of this twin and has not committed; null: what is in memory is committed. */
+  part: Part | null = null;
+  /** Entries folded since its newest snapshot. */
+  tail = 0;
+  /** Revision of the newest stored summary, −1 before the first. */
+  summarised = -1;
+  /** Monotonic time of the last fold or read, for passivation. */
+  touchedAt: number;
+  /** When the wake heap will look at it next; 0: not at all. */
+  scheduledWake = 0;
+  /** Leaves memory once the part that holds its snapshot has committed. */
+  leaving: Part | null = null;
+
+  constructor(key: number, state: TwinState, counts: IngestCounts, touchedAt: number) {
+    this.key = key;
+    this.state = state;
+    this.counts = counts;
+    this.touchedAt = touchedAt;
+  }
+
+  get twinId(): string {
+    return this.state.twinId;
+  }
+
+  get revision(): number {
+    return this.state.n[H.REVISION];
+  }
+
+  get bytes(): number {
+    return residentBytes(this.state) + 200;
+  }
+}

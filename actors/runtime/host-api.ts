@@ -1,0 +1,80 @@
+import type { Command, Entry, Tuning } from '../protocol/entry.ts';
+import type { TwinEvent } from '../protocol/event.ts';
+import type { TwinId } from '../protocol/twin-id.ts';
+import type { Stale, TwinView } from '../protocol/view.ts';
+
+/** What the rest of the system sees of the twin host of its node. Everything it answers is committed. */
+export interface TwinHost {
+  start(): Promise<void>;
+  /** Drains: finishes the cut, snapshots, commits, releases the shards. */
+  stop(): Promise<void>;
+
+  /** The twin as committed; waits for the commit of what it has folded already. Throws not_found, not_owner, unavailable, bad_id, unknown_kind. */
+  get(twinId: TwinId): Promise<TwinView>;
+  /**
+   * Journals a command and answers after its commit. The same idempotency key again answers the first result.
+   * `expectedRevision` (If-Match) throws precondition_failed. Creates the twin only for `desired` and `attributes` with `create: true`.
+   * Throws not_found, not_owner, deadline_exceeded, conflict, retired, overloaded.
+   */
+  command(twinId: TwinId, command: Command, options?: CommandOptions): Promise<CommandResult>;
+  /** Committed journal entries above a revision, in order. */
+  journal(twinId: TwinId, afterRevision: number, limit: number): Promise<Entry[]>;
+  /** Committed entries of one twin as they commit, in order; the return value ends it. */
+  watch(twinId: TwinId, listener: (entries: Entry[]) => void): () => void;
+  /** Committed events of all twins of this node, in order within a shard. */
+  onEvents(listener: (events: TwinEvent[]) => void): () => void;
+  /** Rules and lateness in force for a kind; each twin journals a change before its next fold. */
+  setTuning(kind: string, tuning: Tuning): void;
+  tuning(kind: string): Tuning;
+  status(): HostStatus;
+  /** A sink gets every event at least once, in order of (shard, seq), and its cursor is part of the checkpoint. */
+  addSink(sink: EventSink): void;
+}
+
+export interface CommandOptions {
+  deadlineMs?: number;
+  expectedRevision?: number;
+  create?: boolean;
+}
+
+export interface CommandResult {
+  revision: number;
+  view: TwinView;
+  /** True when the idempotency key had been seen before. */
+  repeated: boolean;
+}
+
+export interface EventSink {
+  readonly name: string;
+  /** Resolves when the receiver has them. A rejection is retried with backoff; telemetry does not wait. */
+  deliver(events: readonly TwinEvent[]): Promise<void>;
+}
+
+export interface HostStatus {
+  node: string;
+  state: 'starting' | 'running' | 'draining' | 'stopped';
+  shards: { owned: number; total: number };
+  twins: { resident: number };
+  /** Why telemetry may not be moving; null when it does. */
+  stale: Stale | null;
+  counters: HostCounters;
+}
+
+/** Monotonic since start. */
+export interface HostCounters {
+  accepted: number;
+  late: number;
+  duplicates: number;
+  conflicts: number;
+  backfilled: number;
+  poison: number;
+  commits: number;
+  fenced: number;
+  aborted: number;
+  unknownOutcomes: number;
+  activations: number;
+  passivations: number;
+  ticks: number;
+  commands: number;
+  events: number;
+}

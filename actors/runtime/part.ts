@@ -1,0 +1,85 @@
+import type { MessageOutcome } from '../log/port.ts';
+import type { Entry } from '../protocol/entry.ts';
+import type { TwinEvent } from '../protocol/event.ts';
+import type {
+  Cursor,
+  CutShard,
+  JournalEntry,
+  JournalReading,
+  ShardDeadLetter,
+  Snapshot,
+  Summary,
+} from '../store/port.ts';
+import type { Activation } from './activation.ts';
+import type { HostedShard } from './shard.ts';
+
+/** Somebody who waits for a commit: a read that saw uncommitted changes, or a command. */
+export interface Waiter {
+  committed(): void;
+  /** The part did not commit: try again on the owner as it then is. */
+  lost(): void;
+}
+
+/** What one cut writes for one shard. Commits whole or not at all. */
+export class Part {
+  readonly shard: HostedShard;
+  readonly readings: JournalReading[] = [];
+  readonly entries: JournalEntry[] = [];
+  readonly events: TwinEvent[] = [];
+  readonly snapshots: Snapshot[] = [];
+  readonly summaries: Summary[] = [];
+  readonly deadLetters: ShardDeadLetter[] = [];
+  readonly cursors: Cursor[] = [];
+  readonly outcomes: MessageOutcome[] = [];
+  readonly touched = new Set<Activation>();
+  readonly waiters: Waiter[] = [];
+  /** Entries of twins that somebody watches. */
+  readonly watched = new Map<string, Entry[]>();
+  /** Readings whose outcome this part decides, duplicates included. */
+  judged = 0;
+  accepted = 0;
+  duplicates = 0;
+  backfilled = 0;
+  conflicts = 0;
+  clean = false;
+  /** `message id:index` of the reading judged last. */
+  lastKey: string | null = null;
+  /** The last part of a shard that is being released. */
+  final = false;
+
+  constructor(shard: HostedShard) {
+    this.shard = shard;
+  }
+
+  get size(): number {
+    return this.judged + this.entries.length;
+  }
+
+  get empty(): boolean {
+    return (
+      this.judged === 0 &&
+      this.outcomes.length === 0 &&
+      this.entries.length === 0 &&
+      this.snapshots.length === 0 &&
+      this.summaries.length === 0 &&
+      this.cursors.length === 0 &&
+      this.deadLetters.length === 0 &&
+      !this.final
+    );
+  }
+
+  /** The fence and the new marks, as of now: called when the cut goes out. */
+  fence(): CutShard {
+    const s = this.shard;
+    return {
+      shard: s.shard,
+      epoch: s.epoch,
+      commitNo: s.commitNo,
+      position: s.position,
+      positionId: s.positionId,
+      positionAt: s.positionAt,
+      eventSeq: s.eventSeq,
+      clean: this.clean,
+    };
+  }
+}

@@ -1,0 +1,112 @@
+import type { LogMessage, LogReader } from '../log/port.ts';
+import type { Command } from '../protocol/entry.ts';
+import type { Outcome } from '../protocol/reading.ts';
+import { type ShardRow, TWIN_KEYS_PER_SHARD } from '../store/port.ts';
+import type { Activation } from './activation.ts';
+import type { CommandOptions, CommandResult } from './host-api.ts';
+import type { Part } from './part.ts';
+
+export interface PendingCommand {
+  twinId: string;
+  command: Command;
+  options: CommandOptions;
+  /** Monotonic. */
+  deadlineAt: number;
+  resolve(result: CommandResult): void;
+  reject(error: Error): void;
+}
+
+export interface PendingRead {
+  twinId: string;
+  resolve(activation: Activation): void;
+  reject(error: Error): void;
+}
+
+/** A message that is being folded, perhaps over several cuts. */
+export interface CurrentMessage {
+  message: LogMessage;
+  index: number;
+  outcomes: Outcome[];
+}
+
+/**
+ * How large the cuts of a shard may be:
+ *
+ *     normal ──aborted commit──▶ alone ──aborts alone──▶ single ──aborts singly──▶ that reading to the dead letters
+ *        ▲                         │ commits                │ past the messages it was entered for
+ *        └─────────────────────────┴────────────────────────┘
+ */
+export type ShardMode = 'normal' | 'alone' | 'single';
+
+/**
+ * A shard that this host owns: marks, queue and resident twins. Thrown away whole when the fence says that it is no longer
+ * ours, or when a commit did not land: `dead` is final, a new owner epoch is a new object.
+ */
+export class HostedShard {
+  readonly shard: number;
+  readonly epoch: number;
+  /** commit_no as last seen. */
+  commitNo: number;
+  /** Marks as folded: ahead of the store by the cut that is under way. */
+  position: number;
+  positionId: string | null;
+  positionAt: number | null;
+  eventSeq: number;
+  /** Event seq as committed: what sinks may deliver. */
+  committedSeq: number;
+  readonly twins = new Map<string, Activation>();
+  /** Activations with entries above their snapshot, oldest tail first. */
+  readonly dirty = new Set<Activation>();
+  readonly commands: PendingCommand[] = [];
+  reads: PendingRead[] = [];
+  /** Resident twins whose wake is due, and passive ones by id. */
+  ticks: Activation[] = [];
+  readonly wakes = new Set<string>();
+  inbox: LogMessage[] = [];
+  current: CurrentMessage | null = null;
+  reader: LogReader | null = null;
+  readable = false;
+  mode: ShardMode;
+  /** While in `single`: how many readings to go before trusting again. */
+  careful = 0;
+  /** Part under construction or on its way. */
+  inFlight: Part | null = null;
+  draining = false;
+  /** A turn threw: waits for the commit under way, then is claimed anew. */
+  poisoned = false;
+  /** Mark of the reading last named under `~suspect`. */
+  vouched = -1;
+  dead = false;
+  /** Set by the host: where a command goes whose part did not commit. */
+  onLostCommand: ((pending: PendingCommand) => void) | null = null;
+  /** Highest twin key handed out; −1 until asked of the store. */
+  highestKey = -1;
+
+  constructor(row: ShardRow, mode: ShardMode) {
+    this.shard = row.shard;
+    this.epoch = row.epoch;
+    this.commitNo = row.commitNo;
+    this.position = row.position;
+    this.positionId = row.positionId;
+    this.positionAt = row.positionAt;
+    this.eventSeq = row.eventSeq;
+    this.committedSeq = row.eventSeq;
+    this.mode = mode;
+  }
+
+  nextKey(): number {
+    if (this.highestKey < 0) throw new Error('the highest twin key of the shard has not been read');
+    this.highestKey = this.highestKey === 0 ? this.shard * TWIN_KEYS_PER_SHARD + 1 : this.highestKey + 1;
+    return this.highestKey;
+  }
+
+  get hasWork(): boolean {
+    return (
+      this.commands.length > 0 ||
+      this.reads.length > 0 ||
+      this.ticks.length > 0 ||
+      this.wakes.size > 0 ||
+      (!this.draining && (this.readable || this.inbox.length > 0 || this.current !== null))
+    );
+  }
+}

@@ -1,0 +1,116 @@
+import { TwinmeshError } from '../protocol/errors.ts';
+import type { Kind } from '../protocol/kind.ts';
+import type { TwinId } from '../protocol/twin-id.ts';
+import { RECENT_SLOTS, Recent } from '../rolling/recent.ts';
+import { carryOver } from './carry.ts';
+import { layoutOf } from './layout.ts';
+import { type Aside, metricsOf, type TwinState } from './state.ts';
+import type { IngestCounts } from './view.ts';
+
+/**
+ * Snapshots: the state of a twin as bytes, in versioned shapes. Shape 1:
+ *
+ *     u32 length of JSON | JSON { aside, counts, fingerprint } | u32 numbers | bitmap of non-zero words | those words | identities
+ *
+ * Most panes of most twins are empty, so zero words are left out. Words are copied as bits: what is restored is what was
+ * stored, bit for bit.
+ *
+ * A change of the layout (metrics, windows, rules) comes with a new kind version; the fingerprint finds out when it did
+ * not, and lets a newer version carry over what still has the same meaning (carry.ts).
+ */
+export const SNAPSHOT_SHAPE = 1;
+
+interface Head {
+  aside: Aside;
+  counts: IngestCounts;
+  fingerprint: Fingerprint;
+}
+
+/** What the slots of a snapshot mean. */
+export interface Fingerprint {
+  rules: string[];
+  metrics: string[];
+  windows: [name: string, spanMs: number, panes: number][];
+}
+
+export interface Restored {
+  state: TwinState;
+  counts: IngestCounts;
+  /** True when the snapshot was folded by another layout and had to be carried over. */
+  carried: boolean;
+}
+
+export function fingerprintOf(state: TwinState): Fingerprint {
+  return {
+    rules: state.kind.rules.map((rule) => rule.name),
+    metrics: [...metricsOf(state)],
+    windows: state.layout.windows.map((w) => [w.name, w.spanMs, w.panes]),
+  };
+}
+
+export function encodeSnapshot(state: TwinState, counts: IngestCounts): Uint8Array {
+  const head: Head = { aside: state.aside, counts, fingerprint: fingerprintOf(state) };
+  const json = Buffer.from(JSON.stringify(head), 'utf8');
+  const words = new BigUint64Array(state.n.buffer, state.n.byteOffset, state.n.length);
+  const recent = state.recent.toArray();
+  let kept = 0;
+  for (let i = 0; i < words.length; i++) if (words[i] !== 0n) kept++;
+  const bitmap = Math.ceil(words.length / 8);
+  const bytes = Buffer.allocUnsafe(4 + json.length + 4 + bitmap + kept * 8 + recent.byteLength);
+  let p = bytes.writeUInt32LE(json.length, 0);
+  p += json.copy(bytes, p);
+  p = bytes.writeUInt32LE(words.length, p);
+  bytes.fill(0, p, p + bitmap);
+  let w = p + bitmap;
+  for (let i = 0; i < words.length; i++) {
+    if (words[i] === 0n) continue;
+    bytes[p + (i >> 3)] |= 1 << (i & 7);
+    w = bytes.writeBigUInt64LE(words[i], w);
+  }
+  for (let i = 0; i < recent.length; i++) w = bytes.writeDoubleLE(recent[i], w);
+  return bytes;
+}
+
+/** Restores a twin. Throws newer_snapshot for a shape or kind version that this code does not know yet. */
+export function decodeSnapshot(
+  kind: Kind,
+  twinId: TwinId,
+  shape: number,
+  kindVersion: number,
+  state: Uint8Array,
+): Restored {
+  if (shape > SNAPSHOT_SHAPE || kindVersion > kind.version) {
+    throw new TwinmeshError(
+      'newer_snapshot',
+      `${twinId} has a snapshot of shape ${shape}, kind version ${kindVersion}; this node knows ${SNAPSHOT_SHAPE} and ${kind.version}.`,
+    );
+  }
+  const bytes = Buffer.from(state.buffer, state.byteOffset, state.byteLength);
+  const jsonLength = bytes.readUInt32LE(0);
+  const head = JSON.parse(bytes.toString('utf8', 4, 4 + jsonLength)) as Head;
+  let p = 4 + jsonLength;
+  const length = bytes.readUInt32LE(p);
+  p += 4;
+  const n = new Float64Array(length);
+  let w = p + Math.ceil(length / 8);
+  for (let i = 0; i < length; i++) {
+    if ((bytes[p + (i >> 3)] & (1 << (i & 7))) === 0) continue;
+    n[i] = bytes.readDoubleLE(w);
+    w += 8;
+  }
+  const recent = new Float64Array((bytes.length - w) / 8);
+  if (recent.length % RECENT_SLOTS !== 0) throw new TwinmeshError('internal', `The snapshot of ${twinId} is damaged.`);
+  for (let i = 0; i < recent.length; i++) recent[i] = bytes.readDoubleLE(w + i * 8);
+  const restored: TwinState = {
+    twinId,
+    kind,
+    layout: layoutOf(kind),
+    n,
+    recent: new Recent(recent),
+    aside: head.aside,
+  };
+  const now = fingerprintOf(restored);
+  if (JSON.stringify(now) === JSON.stringify(head.fingerprint))
+    return { state: restored, counts: head.counts, carried: false };
+  return { state: carryOver(restored, head.fingerprint), counts: head.counts, carried: true };
+}

@@ -1,0 +1,76 @@
+import type { Snapshot, Summary } from '../port.ts';
+import { Batch, FENCED, type Parameters } from './statement.ts';
+
+/** A replaced snapshot is kept when it lies at least so many entries after the one kept before it: time travel opens there. */
+export const SNAPSHOT_KEEP_EVERY = 50_000;
+
+export function snapshots(all: readonly Snapshot[], parameters: Parameters): string {
+  const rows = newestOf(all);
+  const batch = new Batch(parameters, rows.length)
+    .int4('shard', (i) => rows[i].shard)
+    .int8('twin', (i) => rows[i].twin)
+    .text('twin_id', (i) => rows[i].twinId)
+    .int8('revision', (i) => rows[i].revision)
+    .int4('shape', (i) => rows[i].shape)
+    .int4('kind_version', (i) => rows[i].kindVersion)
+    .bytea('state', (i) => rows[i].state)
+    .timestamp('floor_at', (i) => rows[i].floorAt)
+    .timestamp('wake_at', (i) => rows[i].wakeAt)
+    .timestamp('received_at', (i) => rows[i].receivedAt);
+  const { columns } = batch;
+  const apart = `t.revision - coalesce(
+      (select max(k.revision) from twin_snapshots k where k.twin = t.twin and k.revision < t.revision), 0)`;
+  return `
+snap as materialized (
+  select ${columns} from ${batch.from('r')} where ${FENCED}
+    and not exists (select 1 from twin_snapshots k where k.twin = r.twin and k.revision > r.revision)),
+snap_kept as (
+  update twin_snapshots t set latest = false from snap s
+  where t.twin = s.twin and t.latest and t.revision < s.revision and ${apart} >= ${SNAPSHOT_KEEP_EVERY}),
+snap_dropped as (
+  delete from twin_snapshots t using snap s
+  where t.twin = s.twin and t.latest and t.revision < s.revision and ${apart} < ${SNAPSHOT_KEEP_EVERY}),
+snap_new as (
+  insert into twin_snapshots (${columns}) select ${columns} from snap
+  on conflict (twin, revision) do update set
+    shape = excluded.shape, kind_version = excluded.kind_version, state = excluded.state, floor_at = excluded.floor_at,
+    wake_at = excluded.wake_at, received_at = excluded.received_at, latest = true)`;
+}
+
+export function summaries(all: readonly Summary[], parameters: Parameters): string {
+  const rows = newestOf(all);
+  const batch = new Batch(parameters, rows.length)
+    .int8('twin', (i) => rows[i].twin)
+    .int4('shard', (i) => rows[i].shard)
+    .text('twin_id', (i) => rows[i].twinId)
+    .text('kind', (i) => rows[i].kind)
+    .text('id', (i) => rows[i].twinId.slice(rows[i].kind.length + 1))
+    .int8('revision', (i) => rows[i].revision)
+    .timestamp('at', (i) => rows[i].at)
+    .timestamp('received_at', (i) => rows[i].receivedAt)
+    .text('health', (i) => rows[i].health)
+    .bool('online', (i) => rows[i].online)
+    .bool('retired', (i) => rows[i].retired)
+    .int4('alerts', (i) => rows[i].alerts)
+    .jsonb('reported', (i) => JSON.stringify(rows[i].reported))
+    .jsonb('attributes', (i) => JSON.stringify(rows[i].attributes));
+  const { columns } = batch;
+  return `
+summed as (
+  insert into twins as t (${columns}) select ${columns} from ${batch.from('r')} where ${FENCED}
+  on conflict (twin) do update set
+    revision = excluded.revision, at = excluded.at, received_at = excluded.received_at, health = excluded.health,
+    online = excluded.online, retired = excluded.retired, alerts = excluded.alerts, reported = excluded.reported,
+    attributes = excluded.attributes
+  where excluded.revision >= t.revision)`;
+}
+
+/** One statement can touch a row once: of several of one twin the newest counts. */
+function newestOf<T extends { twin: number; revision: number }>(rows: readonly T[]): readonly T[] {
+  const newest = new Map<number, T>();
+  for (const row of rows) {
+    const other = newest.get(row.twin);
+    if (!other || row.revision >= other.revision) newest.set(row.twin, row);
+  }
+  return newest.size === rows.length ? rows : [...newest.values()];
+}

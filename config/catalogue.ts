@@ -1,0 +1,265 @@
+import { choice, decimal, flag, integer, list, port, text, url } from './setting.ts';
+
+/**
+ * Every setting, once. The name is the environment variable and the key in twinmesh.config.json; in the program it is
+ * the same name in camelCase. `npm start -- --help` and docs/operations.md follow from this table.
+ */
+export const CATALOGUE = {
+  // listening
+  HOST: text(
+    'an address or host name',
+    /^[A-Za-z0-9.:_-]+$/,
+    'listening',
+    '127.0.0.1',
+    'Address that the gateway and the MQTT broker bind. The default is reachable from this machine only; 0.0.0.0 opens both to the network, so put TLS in front.',
+  ),
+  PORT: port('listening', 8080, 'Port of the HTTP gateway.'),
+  MQTT_LISTEN_PORT: port(
+    'listening',
+    1883,
+    'Port of the embedded MQTT broker over TCP. It does not listen when MQTT_URL or MQTT_HOST names another broker.',
+  ),
+  MQTT_WS_PORT: port('listening', 9002, 'Port of the embedded MQTT broker over WebSocket.'),
+
+  // storage
+  DATA_DIR: text(
+    'a folder',
+    /^[^\0]+$/,
+    'storage',
+    './data',
+    'Folder of the embedded database and of the control socket, relative to where twinmesh is started. One process at a time may use it.',
+  ),
+  DATABASE_URL: url(
+    ['postgres:', 'postgresql:'],
+    'storage',
+    null,
+    'PostgreSQL in place of the embedded database. The role needs the right to create tables.',
+  ),
+  PG_HOST: text(
+    'an address, host name or socket folder',
+    /^[^\0\s]+$/,
+    'storage',
+    null,
+    'PostgreSQL by parts instead of DATABASE_URL, which wins where both are set. Needs PG_USER and PG_DATABASE.',
+  ),
+  PG_PORT: integer('port', 1, 65_535, 'storage', 5432, 'Port for PG_HOST.'),
+  PG_USER: text('a role name', /^[^\0]+$/, 'storage', null, 'Role for PG_HOST.'),
+  PG_PASSWORD: text('text', /^[^\0]*$/, 'storage', null, 'Password for PG_HOST. Left out, none is sent.'),
+  PG_DATABASE: text('a database name', /^[^\0]+$/, 'storage', null, 'Database for PG_HOST.'),
+  HISTORY_RETENTION_DAYS: integer(
+    'days',
+    0,
+    36_500,
+    'storage',
+    0,
+    'Readings whose event time is older are deleted once they lie below a snapshot. 0 keeps everything.',
+  ),
+
+  // runtime
+  NODE_ID: text(
+    '1 to 64 characters of A-Z a-z 0-9 . _ -',
+    /^[A-Za-z0-9._-]{1,64}$/,
+    'runtime',
+    'node-1',
+    'Name of this node in the ownership tables. Two nodes of one name on one database fence each other off; give each its own.',
+  ),
+  SHARDS: integer(
+    'shards',
+    1,
+    4096,
+    'runtime',
+    256,
+    'Units of ownership and ordering, fixed at first start and kept in the database: another number later is refused.',
+  ),
+  ACK: choice(
+    ['log', 'commit'],
+    'runtime',
+    'log',
+    'When a source is told that its reading is safe: log = it survives the death of any process; commit = it is in the database. The embedded log is memory, so there both wait for the commit.',
+  ),
+  TTL_MS: integer(
+    'ms',
+    1000,
+    600_000,
+    'runtime',
+    10_000,
+    'A node whose beat stood still this long is dead and its shards are claimed. Shorter takes over sooner, and takes over wrongly from a node that only paused.',
+  ),
+  LATENESS_MS: integer(
+    'ms of event time',
+    0,
+    86_400_000,
+    'runtime',
+    600_000,
+    'Lateness window: older readings are stored as backfill and never folded. Wider remembers more identities a twin, which costs memory.',
+  ),
+  CUT_MAX_ENTRIES: integer(
+    'entries',
+    1,
+    1_000_000,
+    'runtime',
+    10_000,
+    'A checkpoint is sent at the latest with so many entries. More is faster in bulk; fewer is kinder to the database.',
+  ),
+  CUT_MAX_MS: integer('ms', 1, 10_000, 'runtime', 100, 'A checkpoint is sent at the latest after so long.'),
+  PASSIVATE_AFTER_MS: integer(
+    'ms',
+    1000,
+    2_592_000_000,
+    'runtime',
+    900_000,
+    'A twin that heard nothing for so long leaves memory after a snapshot; its next reading brings it back.',
+  ),
+  MAX_RESIDENT_MB: integer(
+    'MiB',
+    16,
+    1_048_576,
+    'runtime',
+    512,
+    'Memory for resident twins, estimated; above it the longest idle leave first. Too low and twins go in and out with every reading.',
+  ),
+  KINDS_DIR: text(
+    'a folder',
+    /^[^\0]+$/,
+    'runtime',
+    null,
+    'A further folder of kind files (*.ts) beside the built-in ones. They run as part of the server.',
+  ),
+
+  // ingest
+  MQTT_URL: url(
+    ['mqtt:', 'mqtts:', 'ws:', 'wss:'],
+    'ingest',
+    null,
+    'MQTT broker to read from in place of the embedded one. User and password go into the URL. Its own rules decide who may publish.',
+  ),
+  MQTT_HOST: text(
+    'an address or host name',
+    /^[A-Za-z0-9.:_-]+$/,
+    'ingest',
+    null,
+    'MQTT broker by parts instead of MQTT_URL, which wins where both are set.',
+  ),
+  MQTT_PORT: integer('port', 1, 65_535, 'ingest', 1883, 'Port for MQTT_HOST.'),
+  MAX_SKEW_MS: integer(
+    'ms',
+    0,
+    86_400_000,
+    'ingest',
+    300_000,
+    'A reading whose time lies further ahead of the server is refused as future_time.',
+  ),
+  MAX_PAYLOAD_BYTES: integer(
+    'bytes',
+    256,
+    67_108_864,
+    'ingest',
+    1_048_576,
+    'One MQTT message or one NDJSON line may be so long; a longer one is refused as too_large. Every connection may hold that much memory.',
+  ),
+
+  // access
+  MAX_BODY_BYTES: integer(
+    'bytes',
+    256,
+    268_435_456,
+    'access',
+    8_388_608,
+    'One HTTP body may be so long, after decompression; a longer one is answered 413.',
+  ),
+  RATE_LIMIT_PER_MINUTE: integer(
+    'requests',
+    1,
+    10_000_000,
+    'access',
+    1000,
+    'Requests a minute for each key, and for each address without one; above it 429.',
+  ),
+  CORS_ORIGINS: list(
+    'origins such as https://ops.example.com, separated by commas',
+    /^https?:\/\/[A-Za-z0-9.:[\]-]+$/,
+    'access',
+    [],
+    'Web origins whose pages may call the gateway. Empty: none but its own.',
+  ),
+
+  // observability
+  METRICS_TOKEN: text(
+    '16 to 256 characters without spaces',
+    /^\S{16,256}$/,
+    'observability',
+    null,
+    'Bearer token that opens /metrics from elsewhere. Without it /metrics answers to this machine only.',
+  ),
+  METRICS_MAX_TWINS: integer(
+    'twins',
+    0,
+    100_000,
+    'observability',
+    200,
+    'Up to so many twins of a kind have gauges of their own; above it that kind exposes aggregates only, because every label is a time series.',
+  ),
+  LOG_LEVEL: choice(
+    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
+    'observability',
+    'info',
+    'Least level that is logged. debug logs every request; trace every call inside.',
+  ),
+  LOG_FORMAT: choice(
+    ['auto', 'json', 'pretty'],
+    'observability',
+    'auto',
+    'json = one object a line; pretty = for eyes; auto = pretty on a terminal, else json.',
+  ),
+
+  // demo
+  DEMO: flag(
+    'demo',
+    true,
+    'A demo fleet publishes over MQTT as devices would. Its twins stay in the database; switch it off for a fleet of your own.',
+  ),
+  DEMO_SEED: integer(
+    '',
+    0,
+    4_294_967_295,
+    'demo',
+    1,
+    'Seed of the simulators: the same seed gives the same assets and the same course of noise.',
+  ),
+  SIMULATION_INTERVAL: decimal(
+    's',
+    0.05,
+    3600,
+    'demo',
+    null,
+    'Seconds between two messages of each demo asset. Left out, each kind has its own: 2 s for batteries and machines.',
+  ),
+  SPEED_FACTOR: decimal(
+    'times',
+    0.01,
+    100,
+    'demo',
+    1,
+    'Divides the interval: 10 sends ten times as often. Times in the messages stay those of the wall clock.',
+  ),
+} as const;
+
+/**
+ * Names of parts that this version does not have. A URL among them is refused, because whoever sets it counts on the
+ * part. `note` is said at start; `ignore` is for names that other programs set too and that mean nothing alone.
+ */
+export const UNBUILT: Readonly<Record<string, { part: string; answer: 'refuse' | 'note' | 'ignore' }>> = {
+  NATS_URL: { part: 'the NATS mesh and the JetStream log', answer: 'refuse' },
+  KAFKA_BROKERS: { part: 'Kafka ingest and event topics', answer: 'refuse' },
+  KAFKA_BOOTSTRAP_SERVERS: { part: 'Kafka ingest and event topics', answer: 'refuse' },
+  REDIS_URL: { part: 'the shared cache and rate limits', answer: 'refuse' },
+  NEO4J_URL: { part: 'the equipment graph', answer: 'refuse' },
+  CHROMA_URL: { part: 'the vector store', answer: 'refuse' },
+  S3_ENDPOINT: { part: 'the cold archive', answer: 'refuse' },
+  MLFLOW_URL: { part: 'the model registry', answer: 'refuse' },
+  MLFLOW_S3_ENDPOINT_URL: { part: 'the model registry', answer: 'refuse' },
+  MODEL_PATH: { part: 'inference', answer: 'note' },
+  FILTER_TODAY_ONLY: { part: 'a filter of demo data by day (the demo sends readings of now)', answer: 'note' },
+  AWS_ACCESS_KEY_ID: { part: 'the cold archive', answer: 'ignore' },
+  AWS_SECRET_ACCESS_KEY: { part: 'the cold archive', answer: 'ignore' },
+};
