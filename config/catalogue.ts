@@ -20,6 +20,12 @@ export const CATALOGUE = {
     'Port of the embedded MQTT broker over TCP. It does not listen when MQTT_URL or MQTT_HOST names another broker.',
   ),
   MQTT_WS_PORT: port('listening', 9002, 'Port of the embedded MQTT broker over WebSocket.'),
+  MQTT_ANONYMOUS: choice(
+    ['refuse', 'loopback', 'on'],
+    'listening',
+    'refuse',
+    'Whether the embedded MQTT broker takes connections without a key, and lets them speak as any device: loopback = those of this machine; on = everybody who reaches it.',
+  ),
 
   // storage
   DATA_DIR: text(

@@ -1,13 +1,14 @@
 import type { Log, LogBatch } from '../log/port.ts';
 import { type Clock, sleep } from '../protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
+import type { Kind, RawReading } from '../protocol/kind.ts';
 import type { Outcome } from '../protocol/reading.ts';
 import { shardOf, twinIdOf } from '../protocol/twin-id.ts';
 import type { DeadLetter } from './dead-letters.ts';
 import { Door, type DoorLimits } from './door.ts';
 import { type Intake, type Item, resultOf, type Source, type SubmitResult } from './intake.ts';
 import { type JsonLimits, type Parsed, parseLines, parseMessages } from './json.ts';
-import { type Kinds, Routes } from './route.ts';
+import { generic, type Kinds, Routes } from './route.ts';
 import { mayTell } from './speaker.ts';
 import { Tally } from './tally.ts';
 
@@ -53,8 +54,14 @@ export interface StoreOptions {
 export interface ReadOptions {
   /** One message a line. */
   ndjson?: boolean;
+  /** Bytes of the whole payload; default: as for one message. */
+  maxBytes?: number;
+  /** What is refused is a dead letter already: it is not written again. */
+  replay?: boolean;
 }
 
+/** What a decoded reading counts for in `maxInFlightBytes`. */
+const DECODED_BYTES = 200;
 const RETRY_MS = { first: 50, most: 2000 };
 
 interface Group {
@@ -106,7 +113,7 @@ export class Ingress {
   /** A payload read: what is good in it, what is refused. Never throws; refusals are in the dead letters when it returns. */
   read(source: Source, payload: Uint8Array | string, options?: ReadOptions): Intake {
     const receivedAt = this.#options.clock.now();
-    const intake: Intake = { source, receivedAt, bytes: payload.length, items: [] };
+    const intake: Intake = { source, receivedAt, bytes: payload.length, items: [], replay: options?.replay === true };
     this.tally.message(source.protocol);
     try {
       const route = this.#routes.of(source.protocol, source.address);
@@ -115,8 +122,7 @@ export class Ingress {
         intake.status = { twinId: twinIdOf(route.kind.kind, route.id), online: saysOnline(payload) };
         return intake;
       }
-      const json = this.#options.json;
-      const parsed = options?.ndjson === true ? parseLines(payload, json) : parseMessages(payload, json);
+      const parsed = this.#parse(payload, options);
       if (parsed.length === 0) throw new TwinmeshError('not_json', 'The payload holds no message.');
       for (const message of parsed)
         intake.items.push(this.#item(intake, message, (value) => this.#routes.decode(route, value)));
@@ -125,6 +131,28 @@ export class Ingress {
       intake.items = [this.#refused(intake, { reading: null, refusal: asRefusal(error), outcome: null, text }, null)];
     }
     return intake;
+  }
+
+  /** Readings that have been decoded already (a file, by its map): the door decides about them as about any other. */
+  readDecoded(source: Source, kind: Kind, raws: readonly RawReading[]): Intake {
+    const bytes = raws.length * DECODED_BYTES;
+    const intake: Intake = { source, receivedAt: this.#options.clock.now(), bytes, items: [], replay: false };
+    this.tally.message(source.protocol);
+    for (const raw of raws) {
+      const message: Parsed = { value: raw, text: () => generic(kind, raw) };
+      intake.items.push(this.#item(intake, message, () => ({ kind, raw })));
+    }
+    return intake;
+  }
+
+  /** Counts and keeps what was refused before there was a payload to read. */
+  refuse(source: Source, refusal: TwinmeshError): void {
+    const item: Item = { reading: null, refusal, outcome: null, text: () => '' };
+    this.#refused(
+      { source, receivedAt: this.#options.clock.now(), bytes: 0, items: [item], replay: false },
+      item,
+      null,
+    );
   }
 
   /** Stores what `read` found good. `done` is called once for each intake, with the error that kept it from the log. */
@@ -178,6 +206,19 @@ export class Ingress {
     for (const wake of this.#waiting.splice(0)) wake();
   }
 
+  #parse(payload: Uint8Array | string, options: ReadOptions | undefined): Parsed[] {
+    const { json } = this.#options;
+    if (options?.ndjson !== true)
+      return parseMessages(payload, { ...json, maxBytes: options?.maxBytes ?? json.maxBytes });
+    if (options.maxBytes !== undefined && payload.length > options.maxBytes) {
+      throw new TwinmeshError(
+        'too_large',
+        `${payload.length} bytes are more than the ${options.maxBytes} that are allowed.`,
+      );
+    }
+    return parseLines(payload, json);
+  }
+
   #item(intake: Intake, message: Parsed, decode: (value: unknown) => ReturnType<Routes['decode']>): Item {
     const item: Item = { reading: null, refusal: null, outcome: null, text: message.text };
     let twinId: string | null = null;
@@ -201,6 +242,7 @@ export class Ingress {
     const { code, message } = item.refusal as TwinmeshError;
     const { protocol, address } = intake.source;
     this.tally.refused(protocol, code);
+    if (intake.replay) return item;
     this.#options.deadLetters.add({
       receivedAt: intake.receivedAt,
       source: `${protocol}:${address}`,

@@ -20,6 +20,8 @@ export interface Intake {
   bytes: number;
   /** In the order of the payload. */
   items: Item[];
+  /** It comes out of the dead letters. */
+  replay: boolean;
   /** `twins/<kind>/<id>/status`: what it said. */
   status?: { twinId: string; online: boolean };
 }

@@ -208,3 +208,15 @@ function natsLevels(subject: string): string[] {
 function unknownTopic(address: string): TwinmeshError {
   return new TwinmeshError('unknown_topic', `Nothing listens on ${JSON.stringify(address.slice(0, 200))}.`);
 }
+
+/** A decoded reading as a message in the generic format. Numbers that JSON lacks stand as they are, to be refused by name. */
+export function generic(kind: Kind, raw: RawReading): string {
+  const values = Object.entries(raw.values).map(([name, value]) => {
+    const written = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? 'null');
+    return `${JSON.stringify(name)}:${written}`;
+  });
+  const { id, at, key, seq, sensor, unit, attributes } = raw;
+  const rest = JSON.stringify({ at, id: key, seq, sensor, unit, attributes });
+  const comma = rest.length > 2 ? ',' : '';
+  return `{"twinId":${JSON.stringify(`${kind.kind}:${id}`)},"values":{${values.join(',')}}${comma}${rest.slice(1)}`;
+}

@@ -14,8 +14,12 @@ export interface Log {
   readonly durable: boolean;
   /** Appends one batch of one shard. `wait: 'commit'` resolves after the twins have it, with the outcome of each reading. */
   append(batch: LogBatch, options?: { wait?: 'durable' | 'commit' }): Promise<Appended>;
-  /** Starts reading a shard after a position. One reader a shard: an older one is closed. */
-  read(shard: number, afterPosition: number, onReadable: () => void): LogReader;
+  /**
+   * Starts reading a shard after a position. One reader a shard: an older one is closed. `onReconnect`: the connection was
+   * lost and is back, so the log may have gone back meanwhile; called before anything of the new connection can be taken,
+   * and what was not taken before is read again.
+   */
+  read(shard: number, afterPosition: number, onReadable: () => void, onReconnect?: () => void): LogReader;
   /** The host has committed up to here; outcomes are those of the messages since the last call. */
   committed(shard: number, position: number, outcomes: readonly MessageOutcome[]): void;
   /** What stands at a position, to notice a log that went back: null when nothing does, 'untracked' where the adapter cannot go back. */

@@ -46,9 +46,4 @@ export class Membership {
     const known = this.#seen.get(node);
     return known !== undefined && this.#clock.monotonic() - known.movedAt < this.#ttlMs;
   }
-
-  /** How long every node has been watched at least: ownership of the unseen is judged only after a ttl. */
-  knows(node: string): boolean {
-    return this.#seen.has(node);
-  }
 }

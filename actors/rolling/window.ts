@@ -21,6 +21,9 @@ export interface WindowPlan {
   readonly panes: number;
   /** Where the window starts within the block of its metric. */
   readonly offset: number;
+  /** The EWMA weight computed last, and for which gap: a cache, no state. */
+  elapsedMs: number;
+  weight: number;
 }
 
 const HEAD = 0;
@@ -56,7 +59,13 @@ export function addToWindow(
   }
   if (at > previousAt) {
     // time constant = the span: a reading that comes a whole span later weighs 1 − 1/e
-    a[w + EWMA] += (x - a[w + EWMA]) * (1 - Math.exp((previousAt - at) / plan.spanMs));
+    const elapsedMs = at - previousAt;
+    // the metrics of one reading, and readings at a steady pace, ask for the same weight again and again
+    if (elapsedMs !== plan.elapsedMs) {
+      plan.elapsedMs = elapsedMs;
+      plan.weight = 1 - Math.exp(-elapsedMs / plan.spanMs);
+    }
+    a[w + EWMA] += (x - a[w + EWMA]) * plan.weight;
   }
   if (pane === head) {
     addToPane(a, w + PANES + (pane % plan.panes) * PANE_SLOTS, x, at);

@@ -208,7 +208,7 @@ export class Checkpoint {
     let progressed = false;
     let left = budget;
     for (const shard of shards) {
-      if (shard.dead || left <= 0) continue;
+      if (shard.dead || shard.poisoned || left <= 0) continue;
       const late: Deferred[] = [];
       try {
         left -= this.#foldShard(shard, Math.min(share, left), late, unknown.get(shard));
@@ -235,7 +235,7 @@ export class Checkpoint {
       }
       ids.add(twinId);
     };
-    if (!shard.draining && shard.readable && shard.inbox.length === 0) {
+    if (!shard.draining && shard.readable && shard.doubted === 0 && shard.inbox.length === 0) {
       const taken = shard.reader!.take(share);
       if (taken.length === 0) shard.readable = false;
       for (const message of taken) {
@@ -362,7 +362,7 @@ export class Checkpoint {
         try {
           const known = await decideLate(store, late);
           const part = this.#building.get(shard);
-          if (part && !shard.dead) applyLate(part, late, known, this.#context);
+          if (part && !shard.dead && !shard.poisoned) applyLate(part, late, known, this.#context);
           break;
         } catch (error) {
           this.#host.storeFailed(error);
@@ -376,8 +376,14 @@ export class Checkpoint {
   #poisoned(shard: HostedShard, error: Poisoned): void {
     this.#host.poisoned(error.twinId, error.message);
     if (error.key !== null) this.#host.condemned.set(error.key, `Folding this reading failed: ${error.message}`);
+    this.abandon(shard, `a turn of ${error.twinId} threw: ${error.message}`);
+  }
+
+  /** What the shard has in memory is worth nothing: it is claimed anew, from what is stored. */
+  abandon(shard: HostedShard, why: string): void {
+    if (shard.dead || shard.poisoned) return;
     // the commit under way holds good work of this shard: only then can it be read back
-    const reclaim = (): void => this.#host.reclaim(shard, `a turn of ${error.twinId} threw: ${error.message}`);
+    const reclaim = (): void => this.#host.reclaim(shard, why);
     shard.poisoned = true;
     this.discard(shard);
     if (this.#inFlight) void this.#inFlight.then(reclaim);

@@ -2,8 +2,8 @@ import type { Command, CommandEntry } from '../protocol/entry.ts';
 import { TwinmeshError } from '../protocol/errors.ts';
 import type { Emitted } from '../protocol/event.ts';
 import { H, R, RULE_RAISED } from './layout.ts';
-import { alertBody, alertIdOf, clear, type EffectiveRule, rulesOf } from './rules.ts';
-import { REMEMBERED_COMMANDS, type TwinState, tuningOf } from './state.ts';
+import { alertBody, alertIdOf, clear, type EffectiveRule, rulesFor } from './rules.ts';
+import { REMEMBERED_COMMANDS, type TwinState } from './state.ts';
 import { goOffline } from './turn.ts';
 import { deltaOf } from './view.ts';
 
@@ -104,7 +104,7 @@ export function foldCommand(state: TwinState, command: Command, entry: CommandEn
 
 /** The rule whose standing alert has this id. Throws not_found. */
 function standing(state: TwinState, alertId: string): EffectiveRule {
-  for (const rule of rulesOf(state.kind, tuningOf(state)).all) {
+  for (const rule of rulesFor(state).all) {
     if (state.n[rule.offset + R.STATE] === RULE_RAISED && alertIdOf(state, rule) === alertId) return rule;
   }
   throw new TwinmeshError('not_found', `No alert ${alertId} stands on ${state.twinId}; it may have cleared.`);

@@ -265,6 +265,31 @@ export class Host implements TwinHost {
         this.options.logger.warn({ sink: sink.name, error: messageOf(error) }, 'sink failed; it will be retried'),
     });
     this.#outboxes.push(outbox);
+    void this.#follow(outbox, [...this.shards.values()]);
+  }
+
+  /** Lets a sink that came later follow shards that are ours already, from where it last was. */
+  async #follow(outbox: Outbox, shards: readonly HostedShard[]): Promise<void> {
+    const { store, clock } = this.options;
+    for (let pauseMs = 100; shards.length > 0 && this.#state !== 'stopped'; pauseMs = Math.min(5_000, pauseMs * 2)) {
+      try {
+        const cursors = await store.cursors(
+          outbox.name,
+          shards.map(({ shard }) => shard),
+        );
+        for (const shard of shards) {
+          if (this.shards.get(shard.shard) !== shard) continue;
+          outbox.attach(shard.shard, cursors.get(shard.shard) ?? 0, shard.committedSeq);
+        }
+        return;
+      } catch (error) {
+        this.options.logger.warn(
+          { sink: outbox.name, error: messageOf(error) },
+          'where the sink was cannot be read yet',
+        );
+        await sleep(clock, pauseMs);
+      }
+    }
   }
 
   setTuning(kind: string, tuning: Tuning): void {
@@ -319,9 +344,9 @@ export class Host implements TwinHost {
     if (part.outcomes.length > 0)
       this.options.log.committed(shard.shard, part.outcomes[part.outcomes.length - 1].position, part.outcomes);
     for (const [twinId, entries] of part.watched)
-      for (const listener of this.watchers.get(twinId) ?? []) listener(entries);
+      for (const listener of this.watchers.get(twinId) ?? []) this.#tell(listener, entries);
     if (part.events.length > 0) {
-      for (const listener of this.#listeners) listener(part.events);
+      for (const listener of this.#listeners) this.#tell(listener, part.events);
       for (const outbox of this.#outboxes) outbox.offer(shard.shard, part.events, shard.committedSeq);
     }
     for (const activation of part.touched) {
@@ -335,6 +360,15 @@ export class Host implements TwinHost {
       if (activation.part !== null || activation.tail > 0) continue;
       shard.twins.delete(twinId);
       this.counters.passivations++;
+    }
+  }
+
+  /** A listener that throws is its own trouble: checkpoints go on. */
+  #tell<T>(listener: (what: T) => void, what: T): void {
+    try {
+      listener(what);
+    } catch (error) {
+      this.options.logger.error({ error: messageOf(error) }, 'a listener threw');
     }
   }
 
@@ -496,21 +530,24 @@ export class Host implements TwinHost {
     }
     const suspects = await store.cursors(SUSPECT, [row.shard]);
     this.suspects.set(row.shard, suspects.get(row.shard) ?? 0);
+    const outboxes = [...this.#outboxes];
     const cursors = await Promise.all(
-      this.#outboxes.map(async (outbox) => (await store.cursors(outbox.name, [row.shard])).get(row.shard) ?? 0),
+      outboxes.map(async (outbox) => (await store.cursors(outbox.name, [row.shard])).get(row.shard) ?? 0),
     );
     const after = await this.#positionToReadFrom(row);
     if (this.#state === 'stopped') throw new Error('the node stopped');
     this.shards.set(row.shard, shard);
-    for (const [i, outbox] of this.#outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
+    for (const [i, outbox] of outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
+    for (const outbox of this.#outboxes) if (!outboxes.includes(outbox)) void this.#follow(outbox, [shard]);
     const undecided = this.#undecided.get(row.shard)?.filter(({ position }) => position <= row.position);
     this.#undecided.delete(row.shard);
     if (undecided && undecided.length > 0)
       log.committed(row.shard, undecided[undecided.length - 1].position, undecided);
-    shard.reader = log.read(row.shard, after, () => {
+    const onReadable = (): void => {
       shard.readable = true;
       this.signal();
-    });
+    };
+    shard.reader = log.read(row.shard, after, onReadable, () => void this.#lookAgain(shard));
     if (entries > 0) logger.info({ shard: row.shard, twins: tail.length, entries }, 'tail replayed');
     return shard;
   }
@@ -532,6 +569,29 @@ export class Host implements TwinHost {
       'the log went back; reading again from before the lost message',
     );
     return after;
+  }
+
+  /** The log was away and is back: nothing is taken from it until what was taken last is found where it stood. */
+  async #lookAgain(shard: HostedShard): Promise<void> {
+    shard.doubted++;
+    const newest = shard.inbox.at(-1) ?? shard.current?.message;
+    const position = newest?.position ?? shard.position;
+    const id = newest?.id ?? shard.positionId;
+    for (let pauseMs = 50; id !== null && !shard.dead; pauseMs = Math.min(2_000, pauseMs * 2)) {
+      try {
+        const mark = await this.options.log.at(shard.shard, position);
+        if (mark !== 'untracked' && mark?.id !== id) {
+          this.#checkpoint.abandon(shard, 'the log went back while it was read');
+          return;
+        }
+        break;
+      } catch (error) {
+        this.options.logger.warn({ shard: shard.shard, error: messageOf(error) }, 'the log does not answer');
+        await sleep(this.options.clock, pauseMs);
+      }
+    }
+    shard.doubted--;
+    this.signal();
   }
 
   #drain(shardNumber: number): void {

@@ -103,7 +103,7 @@ function makeLayout(kind: Kind): Layout {
   const windows: WindowPlan[] = [];
   for (const name of kind.windowNames) {
     const { spanMs, panes } = kind.windows[name];
-    windows.push({ name, spanMs, panes, paneMs: spanMs / panes, offset });
+    windows.push({ name, spanMs, panes, paneMs: spanMs / panes, offset, elapsedMs: 0, weight: 0 });
     offset += windowSlots(panes);
   }
   const firstMetric = HEADER_SLOTS + kind.rules.length * RULE_SLOTS;

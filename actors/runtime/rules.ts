@@ -20,7 +20,7 @@ export interface EffectiveRule extends RuleDefinition {
   readonly offset: number;
 }
 
-interface RuleSet {
+export interface RuleSet {
   readonly all: readonly EffectiveRule[];
   readonly byMetric: ReadonlyMap<string, readonly EffectiveRule[]>;
 }
@@ -51,6 +51,16 @@ export function rulesOf(kind: Kind, tuning: Tuning): RuleSet {
     set = { all, byMetric };
     byTuning.set(tuning, set);
   }
+  return set;
+}
+
+/** The rules a twin is under: looked up once and kept beside its state until its tuning changes. */
+export function rulesFor(state: TwinState): RuleSet {
+  const tuning = tuningOf(state);
+  const kept = state.rules;
+  if (kept !== null && kept.tuning === tuning) return kept.set;
+  const set = rulesOf(state.kind, tuning);
+  state.rules = { tuning, set };
   return set;
 }
 
@@ -89,7 +99,7 @@ export function judge(
 
 /** Holds that ran out by received time. */
 export function judgeTick(state: TwinState, receivedAt: number, out: Emitted[]): void {
-  for (const rule of rulesOf(state.kind, tuningOf(state)).all) {
+  for (const rule of rulesFor(state).all) {
     const r = rule.offset;
     if (state.n[r + R.STATE] === RULE_PENDING && receivedAt - state.n[r + R.SINCE_RECEIVED] >= rule.holdMs) {
       raise(state, rule, state.n[H.AT], out);

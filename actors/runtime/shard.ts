@@ -72,8 +72,10 @@ export class HostedShard {
   /** Part under construction or on its way. */
   inFlight: Part | null = null;
   draining = false;
-  /** A turn threw: waits for the commit under way, then is claimed anew. */
+  /** Its memory is worth nothing (a turn threw, the log went back): waits for the commit under way, then is claimed anew. */
   poisoned = false;
+  /** While above 0 nothing is taken from the log: it is being asked whether it went back. */
+  doubted = 0;
   /** Mark of the reading last named under `~suspect`. */
   vouched = -1;
   dead = false;
@@ -106,7 +108,7 @@ export class HostedShard {
       this.reads.length > 0 ||
       this.ticks.length > 0 ||
       this.wakes.size > 0 ||
-      (!this.draining && (this.readable || this.inbox.length > 0 || this.current !== null))
+      (!this.draining && ((this.readable && this.doubted === 0) || this.inbox.length > 0 || this.current !== null))
     );
   }
 }

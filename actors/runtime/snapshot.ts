@@ -108,6 +108,7 @@ export function decodeSnapshot(
     n,
     recent: new Recent(recent),
     aside: head.aside,
+    rules: null,
   };
   const now = fingerprintOf(restored);
   if (JSON.stringify(now) === JSON.stringify(head.fingerprint))

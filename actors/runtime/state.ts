@@ -3,6 +3,7 @@ import type { Kind } from '../protocol/kind.ts';
 import type { TwinId } from '../protocol/twin-id.ts';
 import { Recent } from '../rolling/recent.ts';
 import { type Layout, layoutOf } from './layout.ts';
+import type { RuleSet } from './rules.ts';
 
 /**
  * The state of one twin: what the fold changes and the snapshot keeps. Numbers lie in `n` (layout.ts), what is not a
@@ -15,6 +16,8 @@ export interface TwinState {
   n: Float64Array;
   recent: Recent;
   aside: Aside;
+  /** Rules under the tuning in force: derived, never stored. */
+  rules: { tuning: Tuning; set: RuleSet } | null;
 }
 
 /** The part of the state that is not numbers: plain JSON. */
@@ -55,6 +58,7 @@ export function newState(kind: Kind, twinId: TwinId): TwinState {
     n: new Float64Array(layout.length),
     recent: new Recent(),
     aside: { attributes: {}, desired: {} },
+    rules: null,
   };
 }
 

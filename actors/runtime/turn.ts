@@ -6,7 +6,7 @@ import { foldCommand } from './commands.ts';
 import { detect } from './detectors.ts';
 import { identityHash, valuesHash } from './identity.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
-import { type EffectiveRule, judge, judgeTick, nextHold, rulesOf } from './rules.ts';
+import { type EffectiveRule, judge, judgeTick, nextHold, rulesFor } from './rules.ts';
 import { metricOffset, openMetricOffset, type TwinState, tuningOf } from './state.ts';
 
 /**
@@ -58,7 +58,7 @@ export function fold(state: TwinState, entry: Entry, out: Emitted[]): void {
       break;
   }
   // tuning may have been replaced by the entry: the rules are looked up after it
-  const rules = rulesOf(state.kind, tuningOf(state)).all;
+  const rules = rulesFor(state).all;
   settleHealth(state, rules, entry.receivedAt, out);
   n[H.WAKE] = wakeAt(state, rules);
 }
@@ -68,7 +68,7 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
   const { kind, layout } = state;
   const at = reading.at;
   const tuning = tuningOf(state);
-  const rules = rulesOf(kind, tuning).byMetric;
+  const rules = rulesFor(state).byMetric;
   const newest = at >= state.n[H.AT];
   let flagged = 0;
   const values = reading.values;

@@ -1,8 +1,8 @@
 import type { AlertView, Stale, TwinView, WindowView } from '../protocol/view.ts';
 import { viewWindow } from '../rolling/window.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
-import { alertBody, alertIdOf, rulesOf } from './rules.ts';
-import { metricsOf, type TwinState, tuningOf } from './state.ts';
+import { alertBody, alertIdOf, rulesFor } from './rules.ts';
+import { metricsOf, type TwinState } from './state.ts';
 import { healthOf } from './turn.ts';
 
 /** What the host counts about a twin beside its state: not part of any fold. */
@@ -72,7 +72,7 @@ export function viewOf(state: TwinState, counts: IngestCounts, stale: Stale | nu
 function alertsOf(state: TwinState): AlertView[] {
   if (state.n[H.RAISED] === 0) return [];
   const alerts: AlertView[] = [];
-  for (const rule of rulesOf(state.kind, tuningOf(state)).all) {
+  for (const rule of rulesFor(state).all) {
     const r = rule.offset;
     if (state.n[r + R.STATE] !== RULE_RAISED) continue;
     const acknowledged = state.aside.acknowledged?.[rule.name];

@@ -22,7 +22,7 @@ const MIN_FREE_BYTES = 96 * 1024 * 1024;
 export function openDataDir(folder: string): DataDir {
   const dir = path.resolve(folder);
   try {
-    fs.mkdirSync(dir, { recursive: true });
+    fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
     const probe = path.join(dir, `.probe-${process.pid}`);
     fs.writeFileSync(probe, 'x');
     fs.rmSync(probe);

@@ -85,6 +85,28 @@ export function alertChanges(events: readonly TwinEvent[]): AlertChange[] {
   return [...changes.values()];
 }
 
+/** What the SQL of the checkpoint does to the table, on a map by alert id. */
+export function applyAlerts(alerts: Map<string, AlertRow>, changes: readonly AlertChange[]): void {
+  for (const { raised, row } of changes) {
+    const there = alerts.get(row.alertId);
+    if (there && there.revision >= row.revision) continue;
+    if (raised) alerts.set(row.alertId, row as AlertRow);
+    else if (there) {
+      alerts.set(row.alertId, {
+        ...there,
+        state: row.state ?? there.state,
+        acknowledged: there.acknowledged || row.acknowledged,
+        acknowledgedBy: row.acknowledged ? row.acknowledgedBy : there.acknowledgedBy,
+        acknowledgedAt: row.acknowledgedAt ?? there.acknowledgedAt,
+        resolvedAt: row.resolvedAt ?? there.resolvedAt,
+        silencedUntil: row.silencedUntil ?? there.silencedUntil,
+        note: row.note ?? there.note,
+        revision: row.revision,
+      });
+    }
+  }
+}
+
 export function anomalies(events: readonly TwinEvent[]): AnomalyRow[] {
   const rows: AnomalyRow[] = [];
   for (const event of events) {

@@ -52,10 +52,15 @@ export class SqlError extends TwinmeshError {
 
 /**
  * Classes of SQLSTATE after which the session is gone: the server says goodbye, and whether it had committed before
- * is not known (08 connection, 57P01 shutdown, 57P02 crash, 57P05 idle, 40003 statement completion unknown, 25P03 idle in transaction).
+ * is not known (08 connection except 08P01, a wrong message, 57P01 shutdown, 57P02 crash, 57P05 idle, 40003 statement completion unknown, 25P03 idle in transaction).
  */
 export function endsSession(sqlState: string | undefined, severity: string | undefined): boolean {
   if (severity === 'FATAL' || severity === 'PANIC') return true;
   if (sqlState === undefined) return false;
-  return sqlState.startsWith('08') || sqlState.startsWith('57P') || sqlState === '40003' || sqlState === '25P03';
+  return (
+    (sqlState.startsWith('08') && sqlState !== '08P01') ||
+    sqlState.startsWith('57P') ||
+    sqlState === '40003' ||
+    sqlState === '25P03'
+  );
 }

@@ -52,7 +52,8 @@ async function schema(sql: Sql): Promise<void> {
   const due = MIGRATIONS.filter((migration) => migration.version > version);
   const unchanged =
     version === 0
-      ? `to_regclass('settings') is null`
+      ? // Asked of the catalog's rows: a name lookup may answer from a cache that is older than the lock.
+        `not exists (select from pg_tables where schemaname = current_schema() and tablename = 'settings')`
       : `(select (value->>'version')::int from settings where name = 'schema') = ${version}`;
   await sql.exec(`${LOCK}
 ${guard(unchanged)}

@@ -25,7 +25,10 @@ const names = new Map<string, string>();
  */
 export function prepared(text: string, priority = false): QueryOptions {
   let name = names.get(text);
-  if (name === undefined) names.set(text, (name = nameOf(text)));
+  if (name === undefined) {
+    name = nameOf(text);
+    names.set(text, name);
+  }
   return { name, priority };
 }
 

@@ -60,7 +60,7 @@ export function metricsOf(kind: Kind, asked: string | undefined): readonly strin
 
 /** Two readings of one instant differ in these metrics being there or not. */
 function setOf(kind: Kind, r: string): string {
-  if (kind.openMetrics) return `${r}.metric || ',' || coalesce(${r}.metric_set, '')`;
+  if (kind.openMetrics) return `${r}.metric || ',' || coalesce(md5(${r}.metric_set), '')`;
   return `concat(${kind.metricNames.map((name) => `(${r}."${name}" is null)::int`).join(', ')})`;
 }
 

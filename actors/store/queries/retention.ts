@@ -1,0 +1,107 @@
+import type { Kind } from '../../protocol/kind.ts';
+import type { Sql } from '../sql.ts';
+import { tableOf } from './history-table.ts';
+import { Binder } from './page.ts';
+import type { StepResult } from './rollup.ts';
+
+/**
+ * Drops history that is older than it has to be kept, by event time and whole UTC days, in small steps.
+ *
+ * Invariants:
+ *  T1  Nothing that recovery may fold again goes: only readings at or before the `floor_at` of the twin's newest snapshot,
+ *      and entries up to its revision.
+ *  T2  Readings go only when their hours and days are in the rollups, and `trimmed_to` says so before the first one goes.
+ *  T3  Events stay until every sink that has a cursor in their shard has passed them.
+ */
+const ROWS_A_TWIN = 2_000;
+
+/** Readings before `cutoffMs` (a whole day) of up to `twins` twins with a key above `after`. Takes a turn like the rollups. */
+export async function dropReadings(
+  sql: Sql,
+  kind: Kind,
+  turn: number,
+  cutoffMs: number,
+  after: number,
+  twins: number,
+): Promise<StepResult> {
+  const b = new Binder();
+  const table = tableOf(kind);
+  const name = b.add(kind.kind, '::text');
+  const covered = (m: string) =>
+    `case when ${m}.settled >= t.revision then 'infinity'::timestamptz else ${m}.done_to end`;
+  const [row] = await sql.query<StepResult>(
+    `with fence as (
+       update rollup_state set turn = turn + 1 where kind = ${name} and turn = ${b.add(turn, '::bigint')} returning 1
+     ), due as materialized (
+       select t.twin, b.bound from fence cross join twins t
+       join rollup_marks h on h.twin = t.twin and h.step = 'hourly'
+       join rollup_marks d on d.twin = t.twin and d.step = 'daily'
+       join twin_snapshots s on s.twin = t.twin and s.latest
+       cross join lateral (
+         select date_bin(interval '1 day', least(${b.time(cutoffMs)}, s.floor_at, ${covered('h')}, ${covered('d')}), 'epoch') as bound
+       ) b
+       where t.kind = ${name} and t.twin > ${b.add(after, '::bigint')}
+         and not exists (select from rollup_dirty x where x.kind = ${name} and x.twin = t.twin and x.at < b.bound)
+         and exists (select from ${table} r where r.twin = t.twin and r.at < b.bound)
+       order by t.twin limit ${b.add(twins, '::int')}
+     ), trimmed as (
+       update rollup_marks m set trimmed_to = greatest(m.trimmed_to, due.bound) from due where m.twin = due.twin returning 1
+     ), gone as (
+       delete from ${table} r using (
+         select due.twin, due.bound,
+           (select x.at from ${table} x where x.twin = due.twin and x.at < due.bound order by x.at offset ${ROWS_A_TWIN - 1} limit 1) as upto
+         from due
+       ) u where r.twin = u.twin and r.at < u.bound and r.at <= coalesce(u.upto, u.bound) returning 1
+     )
+     select (select count(*) from fence) > 0 as taken, (select count(*) from due) as worked, (select count(*) from gone) as rows,
+       (select coalesce(max(twin), 0) from due) as last`,
+    b.values,
+  );
+  return row;
+}
+
+/**
+ * Journal entries received before `cutoffMs`, and older snapshots that open only dropped history, of `twins` twins with a
+ * key above `after`. Answers the rows dropped and where to go on, null at the end.
+ */
+export async function dropEntries(
+  sql: Sql,
+  cutoffMs: number,
+  after: number,
+  twins: number,
+): Promise<{ rows: number; last: number | null }> {
+  const b = new Binder();
+  const [row] = await sql.query<{ rows: number; last: number | null }>(
+    `with page as materialized (
+       select t.twin, s.revision, coalesce(m.trimmed_to, 'epoch') as trimmed_to from (
+         select twin from twins where twin > ${b.add(after, '::bigint')} order by twin limit ${b.add(twins, '::int')}
+       ) t left join twin_snapshots s on s.twin = t.twin and s.latest left join rollup_marks m on m.twin = t.twin and m.step = 'daily'
+     ), entries_gone as (
+       delete from entries e using page p
+       where e.twin = p.twin and e.revision <= p.revision and e.received_at < ${b.time(cutoffMs)} returning 1
+     ), snapshots_gone as (
+       delete from twin_snapshots s using page p
+       where s.twin = p.twin and not s.latest and s.revision < p.revision and s.floor_at < p.trimmed_to returning 1
+     )
+     select (select count(*) from entries_gone) + (select count(*) from snapshots_gone) as rows, (select max(twin) from page) as last`,
+    b.values,
+  );
+  return row;
+}
+
+/** Up to `limit` events from before `cutoffMs`; answers how many went. */
+export async function dropEvents(sql: Sql, cutoffMs: number, limit: number): Promise<number> {
+  const b = new Binder();
+  const [row] = await sql.query<{ rows: number }>(
+    `with old as materialized (
+       select e.shard, e.seq from events e where e.at < ${b.time(cutoffMs)}
+         and not exists (select from sink_cursors c where c.shard = e.shard and c.seq < e.seq)
+       order by e.at limit ${b.add(limit, '::int')}
+     ), gone as (
+       delete from events e using old o where e.shard = o.shard and e.seq = o.seq returning 1
+     )
+     select count(*) as rows from gone`,
+    b.values,
+  );
+  return row.rows;
+}

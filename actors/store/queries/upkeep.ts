@@ -1,0 +1,147 @@
+import { type Clock, sleep } from '../../protocol/clock.ts';
+import type { Kind } from '../../protocol/kind.ts';
+import type { Sql } from '../sql.ts';
+import { dropEntries, dropEvents, dropReadings } from './retention.ts';
+import type { Rollup } from './rolled.ts';
+import { closeBuckets, mend, rollupTurn, type StepResult, settle, turnOf } from './rollup.ts';
+import { DAY_MS, floorTo, MINUTE_MS } from './span.ts';
+
+/**
+ * One round of rollups, and of retention where it is set: goes on until nothing is left, the round is ended from
+ * outside, or another node turns out to do it.
+ *
+ * Invariants:
+ *  H1  Steps grow and shrink so that each takes about STEP_GOAL_MS, and as long as a step took nothing is asked of the
+ *      database after it: a checkpoint waits for one step at most.
+ *  H2  A round that ends half way leaves nothing to clean up; the next goes on (rollup.ts U1).
+ */
+export interface RoundOptions {
+  latenessMs: number;
+  /** A twin without a reading for so long gets its open buckets written. Default 15 minutes. */
+  quietAfterMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface Round {
+  /** False: ended early, by the signal or because another node took the turn. */
+  complete: boolean;
+  steps: number;
+  rows: number;
+}
+
+const STEP_GOAL_MS = 50;
+const MOST_A_STEP = 512;
+
+/** Brings the rollups of one kind up to date. */
+export async function rollUp(sql: Sql, clock: Clock, kind: Kind, options: RoundOptions): Promise<Round> {
+  const round: Round = { complete: false, steps: 0, rows: 0 };
+  const pace = new Pace(clock, round, options.signal);
+  const quietSinceMs = clock.now() - (options.quietAfterMs ?? 15 * MINUTE_MS);
+  pace.turn = await rollupTurn(sql, kind, options.latenessMs);
+  const rollups: Rollup[] = ['hourly', 'daily'];
+  // Mended days leave the list, so each step starts from the front again.
+  if (!(await pace.run((turn, _after, size) => mend(sql, kind, turn, size), 'front'))) return round;
+  for (const rollup of rollups) {
+    if (!(await pace.run((turn, after, size) => closeBuckets(sql, kind, rollup, turn, after, size), 'rounds')))
+      return round;
+  }
+  for (const rollup of rollups) {
+    if (!(await pace.run((turn, after, size) => settle(sql, kind, rollup, turn, after, size, quietSinceMs), 'once')))
+      return round;
+  }
+  round.complete = true;
+  return round;
+}
+
+/** Drops readings of one kind that are older than `keepMs`, after its rollups are complete. */
+export async function retain(
+  sql: Sql,
+  clock: Clock,
+  kind: Kind,
+  options: { keepMs: number; signal?: AbortSignal },
+): Promise<Round> {
+  const round: Round = { complete: false, steps: 0, rows: 0 };
+  const cutoffMs = floorTo(clock.now() - options.keepMs, DAY_MS);
+  if (cutoffMs <= 0) return { ...round, complete: true };
+  const pace = new Pace(clock, round, options.signal);
+  pace.turn = await turnOf(sql, kind);
+  round.complete = await pace.run(
+    (turn, after, size) => dropReadings(sql, kind, turn, cutoffMs, after, size),
+    'rounds',
+  );
+  return round;
+}
+
+/** Drops events, journal entries and snapshots that are older than `keepMs`, of all kinds. */
+export async function retainJournal(
+  sql: Sql,
+  clock: Clock,
+  options: { keepMs: number; signal?: AbortSignal },
+): Promise<Round> {
+  const round: Round = { complete: false, steps: 0, rows: 0 };
+  const cutoffMs = floorTo(clock.now() - options.keepMs, DAY_MS);
+  if (cutoffMs <= 0) return { ...round, complete: true };
+  const batch = 1_000;
+  for (let gone = batch; gone === batch; ) {
+    if (options.signal?.aborted) return round;
+    gone = await dropEvents(sql, cutoffMs, batch);
+    round.steps++;
+    round.rows += gone;
+    await sleep(clock, 5);
+  }
+  for (let after: number | null = 0; after !== null; ) {
+    if (options.signal?.aborted) return round;
+    const step: { rows: number; last: number | null } = await dropEntries(sql, cutoffMs, after, 200);
+    round.steps++;
+    round.rows += step.rows;
+    after = step.last;
+    await sleep(clock, 5);
+  }
+  round.complete = true;
+  return round;
+}
+
+type Step = (turn: number, after: number, size: number) => Promise<StepResult>;
+/** `front`: what is done leaves the list. `once`: by twin, to the end. `rounds`: by twin, again until nothing is left. */
+type Walk = 'front' | 'once' | 'rounds';
+
+class Pace {
+  turn = 0;
+  readonly #clock: Clock;
+  readonly #round: Round;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(clock: Clock, round: Round, signal: AbortSignal | undefined) {
+    this.#clock = clock;
+    this.#round = round;
+    this.#signal = signal;
+  }
+
+  /** Answers false where the round has to end. */
+  async run(step: Step, walk: Walk): Promise<boolean> {
+    let size = 4;
+    let after = 0;
+    let worked = 0;
+    while (!this.#signal?.aborted) {
+      const startedAt = this.#clock.monotonic();
+      const result = await step(this.turn, after, size);
+      const tookMs = this.#clock.monotonic() - startedAt;
+      if (!result.taken) return false;
+      this.turn++;
+      this.#round.steps++;
+      this.#round.rows += result.rows;
+      worked += result.worked;
+      if (result.worked < size) {
+        if (walk !== 'rounds' || worked === 0) return true;
+        after = 0;
+        worked = 0;
+      } else if (walk !== 'front') {
+        after = result.last;
+      }
+      if (tookMs > 2 * STEP_GOAL_MS) size = Math.max(1, size >> 1);
+      else if (tookMs < STEP_GOAL_MS / 2) size = Math.min(MOST_A_STEP, size * 2);
+      await sleep(this.#clock, Math.min(tookMs, 1_000));
+    }
+    return false;
+  }
+}

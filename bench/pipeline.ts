@@ -1,0 +1,178 @@
+import { DOOR_LIMITS } from '../actors/ingress/door.ts';
+import { Ingress } from '../actors/ingress/ingress.ts';
+import { MemoryLog } from '../actors/log/memory.ts';
+import { systemClock } from '../actors/protocol/clock.ts';
+import { Host } from '../actors/runtime/host.ts';
+import { loadKinds } from '../actors/runtime/kind-registry.ts';
+import { PostgresStore } from '../actors/store/postgres.ts';
+import type { Sql } from '../actors/store/sql.ts';
+import { type Figure, median, seconds } from './scenario.ts';
+
+const SHARDS = 256;
+const T0 = 1_750_000_000_000;
+
+export interface PipelineOptions {
+  sql: Sql;
+  twins: number;
+  readings: number;
+  /** Readings a payload, as a gateway or a loader would send them. */
+  perPayload: number;
+  atLeast: number;
+  say(line: string): void;
+}
+
+/**
+ * The durable pipeline: JSON text → decode and validate → log → turn → checkpoint, timed from the first byte read to the
+ * last commit; and beside it, in the same run, the same rows inserted raw into a table of the same columns and index.
+ */
+export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
+  const { sql, say } = options;
+  const kinds = await loadKinds();
+  const store = new PostgresStore(sql);
+  await store.open(kinds.all(), SHARDS);
+  const log = new MemoryLog({ clock: systemClock, maxReadings: 200_000 });
+  const host = new Host({
+    node: 'bench',
+    kinds,
+    store,
+    log,
+    clock: systemClock,
+    random: Math.random,
+    shards: SHARDS,
+    ttlMs: 60_000,
+  });
+  await host.start();
+  while (host.status().shards.owned < SHARDS) await new Promise((resolve) => setTimeout(resolve, 5));
+  const ingress = new Ingress({
+    log,
+    kinds,
+    clock: systemClock,
+    shards: SHARDS,
+    door: { ...DOOR_LIMITS, maxSkewMs: 10 * 365 * 86_400_000 },
+    json: { maxBytes: 16 * 2 ** 20, maxDepth: 16 },
+    deadLetters: {
+      add(letter) {
+        throw new Error(`refused: ${letter.code} ${letter.message}`);
+      },
+    },
+    batchPrefix: 'bench',
+  });
+  const rates: number[] = [];
+  const raws: number[] = [];
+  let from = 0;
+  for (let round = 0; round < 4; round++) {
+    const payloads = payloadsOf(options, from);
+    from += options.readings;
+    const took = await seconds(async () => {
+      let open = 0;
+      let wake: (() => void) | null = null;
+      for (const payload of payloads) {
+        const intake = ingress.read({ protocol: 'http', address: '/api/v1/telemetry', speaker: null }, payload);
+        open++;
+        void ingress.store([intake], { wait: 'commit', patient: true }, (_, error) => {
+          if (error) throw error;
+          open--;
+          wake?.();
+        });
+        while (open >= 64) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+      while (open > 0) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    });
+    rates.push(options.readings / took);
+    raws.push(await raw(sql, options, from));
+    say(
+      `round ${round}: ${Math.round(rates[round]).toLocaleString('en-US')} readings/s, raw ${Math.round(raws[round]).toLocaleString('en-US')} rows/s`,
+    );
+  }
+  const [{ n }] = await sql.query<{ n: number }>('select count(*)::int as n from machine_readings');
+  if (n !== from) throw new Error(`${n} rows are stored of ${from} readings`);
+  if (host.counters.accepted !== from) throw new Error(`${host.counters.accepted} readings were accepted of ${from}`);
+  await host.stop();
+  // the first round warms up
+  const value = median(rates.slice(1));
+  const ceiling = { what: 'the same rows inserted raw by unnest', value: median(raws.slice(1)) };
+  return [
+    {
+      what: `decode → log → turn → checkpoint, ${options.twins.toLocaleString('en-US')} twins of 4 metrics`,
+      value,
+      unit: 'readings/s',
+      ceiling,
+      atLeast: options.atLeast,
+    },
+    { what: 'share of raw', value: value / ceiling.value, unit: '', atLeast: 0.5 },
+  ];
+}
+
+function payloadsOf({ twins, readings, perPayload }: PipelineOptions, from: number): string[] {
+  const payloads: string[] = [];
+  let messages: string[] = [];
+  for (let i = 0; i < readings; i++) {
+    const k = from + i;
+    const t = Math.floor(k / twins);
+    messages.push(
+      JSON.stringify({
+        timestamp: new Date(T0 + t * 1000).toISOString(),
+        machine_id: `M${k % twins}`,
+        readings: {
+          temperature: 65 + Math.sin(t / 9),
+          vibration: 1.2 + Math.sin(t / 5) / 10,
+          pressure: 45 + (k % 7) / 10,
+          power: 250 - (k % 11),
+        },
+      }),
+    );
+    if (messages.length === perPayload || i === readings - 1) {
+      payloads.push(`[${messages.join(',')}]`);
+      messages = [];
+    }
+  }
+  return payloads;
+}
+
+/** Rows a second that the store takes as they are: same columns, same index, no twins, statements of 10,000 rows. */
+async function raw(sql: Sql, { twins, readings }: PipelineOptions, from: number): Promise<number> {
+  await sql.exec(`
+    drop table if exists bench_raw;
+    create table bench_raw (like machine_readings);
+    create index bench_raw_twin_at on bench_raw (twin, at);
+  `);
+  const count = Math.min(readings, 300_000);
+  const statements: unknown[][] = [];
+  for (let start = 0; start < count; start += 10_000) {
+    const columns: unknown[][] = [[], [], [], [], [], [], []];
+    for (let i = start; i < Math.min(count, start + 10_000); i++) {
+      const t = Math.floor((from + i) / twins);
+      const row = [
+        i % twins,
+        T0 + t * 1000,
+        i,
+        65 + Math.sin(t / 9),
+        1.2 + Math.sin(t / 5) / 10,
+        45 + (i % 7) / 10,
+        250 - (i % 11),
+      ];
+      for (let c = 0; c < 7; c++) columns[c].push(row[c]);
+    }
+    statements.push(columns.map((column) => `{${column.join(',')}}`));
+  }
+  const took = await seconds(async () => {
+    for (const params of statements) {
+      await sql.query(
+        `insert into bench_raw (shard, twin, at, received_at, revision, temperature, vibration, pressure, power)
+         select 1, twin, to_timestamp(at / 1000), to_timestamp(at / 1000), revision, t, v, p, w
+         from unnest($1::bigint[], $2::float8[], $3::bigint[], $4::float8[], $5::float8[], $6::float8[], $7::float8[])
+           as r(twin, at, revision, t, v, p, w)`,
+        params,
+      );
+    }
+  });
+  return count / took;
+}

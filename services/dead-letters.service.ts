@@ -1,0 +1,180 @@
+import type { Readable } from 'node:stream';
+import type { Context } from 'moleculer';
+import type { SubmitResult } from '../actors/ingress/intake.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { deadLetterFeed } from './dead-letters/feed.ts';
+import { type LetterFilter, lettersToReplay, listLetters, markReplayed } from './dead-letters/letters.ts';
+import { type ReplayResult, replayLetters } from './dead-letters/replay.ts';
+import type { CallMeta } from './gateway/caller.ts';
+import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
+import { SSE_HEADERS } from './gateway/sse.ts';
+
+/** What was refused, and why: to look through, to watch, and to send again once the reason is mended. */
+interface DeadLetterDesk {
+  news: Set<() => void>;
+}
+
+type LetterContext<Params> = Context<Params, CallMeta>;
+
+const FILTER_PARAMS = {
+  code: {
+    type: 'string',
+    pattern: /^[a-z_]{1,40}$/,
+    optional: true,
+    description: 'Why it was refused.',
+    example: 'out_of_range',
+  },
+  source: {
+    type: 'string',
+    min: 1,
+    max: 512,
+    optional: true,
+    description: 'Where it came in: `protocol:address`, or the protocol alone.',
+    example: 'mqtt',
+  },
+  twinId: {
+    type: 'string',
+    max: 160,
+    optional: true,
+    description: 'The twin it was for, where that is known.',
+    example: 'machine:MACHINE_001',
+  },
+} as const;
+
+const LETTER_SCHEMA = {
+  type: 'object',
+  required: ['id', 'receivedAt', 'source', 'code', 'message', 'twinId', 'payload', 'truncated', 'replayedAt'],
+  properties: {
+    id: { type: 'integer' },
+    receivedAt: TIME,
+    source: TEXT,
+    code: TEXT,
+    message: TEXT,
+    twinId: { type: ['string', 'null'] },
+    payload: { type: 'string', description: 'The message as it was sent.' },
+    truncated: { type: 'boolean', description: 'The payload was longer than what is kept: it cannot be replayed.' },
+    replayedAt: MAYBE_TIME,
+  },
+};
+
+/** Letters of one replay: it answers within a request. */
+const MAX_REPLAY = 500;
+
+const deadLetters: PartsSchema<DeadLetterDesk> = {
+  name: 'dead-letters',
+  mixins: [partsMixin],
+
+  actions: {
+    list: {
+      rest: 'GET /api/v1/dead-letters',
+      role: 'viewer',
+      params: { ...FILTER_PARAMS, ...PAGE_PARAMS },
+      openapi: { summary: 'Dead letters, newest first', tags: ['dead letters'], response: listOf(LETTER_SCHEMA) },
+      handler(ctx: LetterContext<LetterFilter & { limit: number; cursor?: string }>) {
+        const { limit, cursor, ...filter } = ctx.params;
+        return listLetters(this.parts.sql, filter, { limit, cursor });
+      },
+    },
+
+    stream: {
+      rest: 'GET /api/v1/dead-letters/stream',
+      role: 'viewer',
+      params: { ...FILTER_PARAMS },
+      openapi: {
+        summary: 'Dead letters as they come',
+        description: 'Server-sent events `dead-letter`. `Last-Event-ID` goes on after that letter.',
+        tags: ['dead letters'],
+        stream: 'sse',
+      },
+      async handler(ctx: LetterContext<LetterFilter>): Promise<Readable> {
+        const { sql, clock } = this.parts;
+        const onNews = (listener: () => void) => {
+          this.news.add(listener);
+          return () => this.news.delete(listener);
+        };
+        const { code, source, twinId } = ctx.params;
+        const stream = await deadLetterFeed(sql, { code, source, twinId }, ctx.meta.request?.lastEventId, {
+          clock,
+          onNews,
+        });
+        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+        return stream;
+      },
+    },
+
+    replay: {
+      rest: 'POST /api/v1/dead-letters/replay',
+      role: 'admin',
+      params: {
+        ...FILTER_PARAMS,
+        ids: {
+          type: 'array',
+          items: { type: 'number', integer: true, min: 1, max: Number.MAX_SAFE_INTEGER },
+          min: 1,
+          max: MAX_REPLAY,
+          optional: true,
+          description: 'These letters; default: those of the filter that have not been replayed.',
+        },
+        limit: {
+          type: 'number',
+          integer: true,
+          min: 1,
+          max: MAX_REPLAY,
+          default: MAX_REPLAY,
+          description: 'At most so many.',
+        },
+      },
+      openapi: {
+        summary: 'Send dead letters through the door again',
+        description:
+          'Oldest first. A letter whose message is taken is marked as replayed; one that is refused again stays as it is.',
+        tags: ['dead letters'],
+        bodyExample: { code: 'future_time' },
+        response: {
+          type: 'object',
+          required: ['replayed', 'accepted', 'duplicates', 'rejected'],
+          properties: {
+            replayed: { type: 'integer' },
+            accepted: { type: 'integer' },
+            duplicates: { type: 'integer' },
+            rejected: {
+              type: 'array',
+              items: {
+                type: 'object',
+                required: ['id', 'code', 'message'],
+                properties: { id: { type: 'integer' }, code: TEXT, message: TEXT },
+              },
+            },
+          },
+        },
+      },
+      async handler(ctx: LetterContext<LetterFilter & { ids?: number[]; limit: number }>): Promise<ReplayResult> {
+        const { ids, limit, code, source, twinId } = ctx.params;
+        const { sql } = this.parts;
+        const letters = await lettersToReplay(sql, ids, { code, source, twinId }, limit);
+        const done: number[] = [];
+        try {
+          return await replayLetters(
+            letters,
+            (again) => ctx.call<SubmitResult, object>('ingest.submit', again),
+            (id) => done.push(id),
+          );
+        } finally {
+          await markReplayed(sql, done);
+        }
+      },
+    },
+  },
+
+  events: {
+    'dead-letters.stored'() {
+      for (const listener of this.news ?? []) listener();
+    },
+  },
+
+  created() {
+    this.news = new Set();
+  },
+};
+
+export default deadLetters;

@@ -1,0 +1,117 @@
+import type { Context } from 'moleculer';
+import { messageOf } from '../actors/protocol/errors.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import type { CallMeta } from './gateway/caller.ts';
+import { probe, type Readiness } from './health/readiness.ts';
+
+/** Whether the process lives, whether it can serve, how it is doing, and what Prometheus wants to know. */
+const CHECKS = {
+  type: 'object',
+  required: ['ready', 'checks'],
+  properties: {
+    ready: { type: 'boolean' },
+    checks: {
+      type: 'object',
+      additionalProperties: {
+        type: 'object',
+        required: ['ok'],
+        properties: { ok: { type: 'boolean' }, reason: { type: 'string' } },
+      },
+    },
+  },
+};
+
+const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness> }> = {
+  name: 'health',
+  mixins: [partsMixin],
+
+  actions: {
+    live: {
+      rest: 'GET /health/live',
+      role: 'public',
+      openapi: {
+        summary: 'Whether the process lives',
+        tags: ['health'],
+        envelope: false,
+        response: { type: 'object', required: ['live'], properties: { live: { const: true } } },
+      },
+      handler: () => ({ live: true }),
+    },
+
+    ready: {
+      rest: 'GET /health/ready',
+      role: 'public',
+      openapi: { summary: 'Whether it can serve: 503 when not', tags: ['health'], envelope: false, response: CHECKS },
+      async handler(ctx: Context<unknown, CallMeta>) {
+        const readiness = await this.readiness();
+        if (!readiness.ready) {
+          ctx.meta.$statusCode = 503;
+          ctx.meta.$responseHeaders = { 'Retry-After': '1' };
+        }
+        return readiness;
+      },
+    },
+
+    status: {
+      rest: 'GET /api/v1/health',
+      role: 'viewer',
+      openapi: {
+        summary: 'How this node is doing',
+        tags: ['health'],
+        response: {
+          type: 'object',
+          required: ['ready', 'checks', 'node', 'uptimeMs', 'host'],
+          properties: {
+            ...CHECKS.properties,
+            node: { type: 'string' },
+            uptimeMs: { type: 'number' },
+            host: { type: 'object', description: 'State of the twin host: shards, resident twins, counters, stale.' },
+          },
+        },
+      },
+      async handler() {
+        const { settings, host, clock } = this.parts;
+        return {
+          ...(await this.readiness()),
+          node: settings.nodeId,
+          uptimeMs: Math.round(clock.monotonic() - this.startedAt),
+          host: host.status(),
+        };
+      },
+    },
+
+    metrics: {
+      rest: 'GET /metrics',
+      role: 'metrics',
+      openapi: {
+        summary: 'Metrics for Prometheus',
+        description: 'Open to this machine, and to METRICS_TOKEN from elsewhere.',
+        tags: ['health'],
+        envelope: false,
+        response: { type: 'string' },
+      },
+      async handler(ctx: Context<unknown, CallMeta>) {
+        ctx.meta.$responseType = this.parts.metrics.contentType;
+        return this.parts.metrics.text();
+      },
+    },
+  },
+
+  methods: {
+    readiness(): Promise<Readiness> {
+      const { store, host, clock } = this.parts;
+      return probe({
+        clock,
+        store: () => store.ping(),
+        host: () => host.status(),
+        onFault: (check, error) => this.logger.debug(`Not ready: ${check}: ${messageOf(error)}`),
+      });
+    },
+  },
+
+  async started() {
+    this.startedAt = this.parts.clock.monotonic();
+  },
+};
+
+export default health;

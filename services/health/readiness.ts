@@ -1,0 +1,51 @@
+import type { Clock } from '../../actors/protocol/clock.ts';
+import type { HostStatus } from '../../actors/runtime/host-api.ts';
+
+/**
+ * Whether this node can serve: the store answers within a second and the twin host runs. Reasons are from a closed list,
+ * because anybody may ask.
+ */
+export interface Readiness {
+  ready: boolean;
+  checks: { store: Check; host: Check };
+}
+
+export interface Check {
+  ok: boolean;
+  reason?: string;
+}
+
+export interface ProbeOptions {
+  clock: Clock;
+  store(): Promise<void>;
+  host(): Pick<HostStatus, 'state' | 'stale'>;
+  onFault?: (check: string, error: unknown) => void;
+  timeoutMs?: number;
+}
+
+export async function probe(options: ProbeOptions): Promise<Readiness> {
+  const store = await storeCheck(options);
+  const { state, stale } = options.host();
+  const host: Check =
+    state === 'running' && stale === null ? { ok: true } : { ok: false, reason: stale?.reason ?? state };
+  return { ready: store.ok && host.ok, checks: { store, host } };
+}
+
+async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOptions): Promise<Check> {
+  const late = Symbol('late');
+  let giveUp = (_: typeof late): void => undefined;
+  const patience = new Promise<typeof late>((resolve) => {
+    giveUp = resolve;
+  });
+  const timer = clock.after(timeoutMs, () => giveUp(late));
+  try {
+    const outcome = await Promise.race([store(), patience]);
+    if (outcome !== late) return { ok: true };
+    return { ok: false, reason: `no answer within ${timeoutMs} ms` };
+  } catch (error) {
+    onFault?.('store', error);
+    return { ok: false, reason: 'store down' };
+  } finally {
+    timer.cancel();
+  }
+}

@@ -1,0 +1,145 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import moleculer, { type ServiceBroker, type ServiceSchema } from 'moleculer';
+import type { Logger } from 'pino';
+import { messageOf } from '../actors/protocol/errors.ts';
+import { helpText } from '../config/help.ts';
+import { type Settings, SettingsError } from '../config/settings.ts';
+import { closeParts, holdParts, releaseParts } from '../mixins/parts.ts';
+import { brokerOptions } from '../moleculer.config.ts';
+import { bannerText } from './banner.ts';
+import { faultText, isMendable } from './command-line.ts';
+import { processSettings } from './config-file.ts';
+import { firstAdminKey } from './keys/first-key.ts';
+import { createLogger } from './logger.ts';
+import { openParts } from './parts.ts';
+
+/**
+ * `npm start`: settings, parts, services, banner; and the way down.
+ *
+ *  1. A fault of whoever starts it (settings, folder, port, kind file) prints code, sentence and remedy, no stack: exit 2.
+ *  2. SIGINT and SIGTERM stop once, in order, within STOP_WITHIN_MS; a second signal ends at once: exit 130 / 143.
+ *  3. After an error that nobody caught, memory is not to be trusted: it is logged and the process ends, exit 1. What was
+ *     acknowledged is in the database.
+ */
+const STOP_WITHIN_MS = 4_500;
+/** After a start that failed. */
+const CLOSE_WITHIN_MS = 3_000;
+const SERVICES = fileURLToPath(new URL('.', import.meta.url));
+
+const EXIT = { ok: 0, crashed: 1, faulty: 2, slow: 3, SIGINT: 130, SIGTERM: 143 } as const;
+
+async function main(): Promise<void> {
+  const startedAt = performance.now();
+  const { help, version, check } = argumentsOf(process.argv.slice(2));
+  if (help) return print(helpText());
+  if (version) return print(`${versionText()}\n`);
+  const settings = processSettings();
+  if (check) return print(['The settings are good.', ...settings.notices, ''].join('\n'));
+
+  const logger = createLogger({ level: settings.logLevel, format: settings.logFormat, node: settings.nodeId });
+  const broker = new moleculer.ServiceBroker({
+    ...brokerOptions(settings, logger),
+    skipProcessEventRegistration: true,
+  });
+  watchProcess(broker, logger);
+  try {
+    await start(broker, settings, logger, startedAt);
+  } catch (error) {
+    await Promise.race([closeParts(broker), sleep(CLOSE_WITHIN_MS)]);
+    throw error;
+  }
+}
+
+async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<void> {
+  const parts = await holdParts(broker, () => openParts(settings, { logger }));
+  const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
+  const firstKey = await firstAdminKey(parts.sql);
+  for (const file of serviceFiles()) {
+    const { default: schema } = (await import(pathToFileURL(file).href)) as { default: ServiceSchema };
+    broker.createService(schema);
+  }
+  await broker.start();
+  print(
+    bannerText({
+      version: versionText(),
+      settings,
+      kinds: parts.kinds.all().map((kind) => kind.kind),
+      twins,
+      startedInMs: performance.now() - startedAt,
+      firstKey,
+    }),
+  );
+}
+
+function serviceFiles(): string[] {
+  return readdirSync(SERVICES, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.service.ts'))
+    .sort()
+    .map((file) => `${SERVICES}/${file}`);
+}
+
+function watchProcess(broker: ServiceBroker, logger: Logger): void {
+  let stopping = false;
+  const stop = async (signal: 'SIGINT' | 'SIGTERM') => {
+    if (stopping) {
+      logger.warn({ signal }, 'ended at once; what was acknowledged is in the database');
+      process.exit(EXIT[signal]);
+    }
+    stopping = true;
+    logger.info({ signal }, 'stopping; once more ends at once');
+    // Not unreferenced: it also keeps the process until everything has been closed.
+    const late = setTimeout(() => {
+      logger.error({ withinMs: STOP_WITHIN_MS }, 'stopping took too long; what was acknowledged is in the database');
+      process.exit(EXIT.slow);
+    }, STOP_WITHIN_MS);
+    try {
+      await broker.stop();
+      await releaseParts(broker);
+    } catch (error) {
+      logger.error({ err: error }, 'stopping');
+      process.exitCode = EXIT.crashed;
+    }
+    clearTimeout(late);
+    logger.info('stopped');
+    process.exit(process.exitCode ?? EXIT.ok);
+  };
+  process.on('SIGINT', () => void stop('SIGINT'));
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ err: error }, 'an error that nobody caught');
+    process.exit(EXIT.crashed);
+  });
+  process.on('unhandledRejection', (reason) => {
+    logger.fatal({ err: reason }, 'a rejection that nobody caught');
+    process.exit(EXIT.crashed);
+  });
+}
+
+function argumentsOf(args: string[]): { help?: boolean; version?: boolean; check?: boolean } {
+  try {
+    const options = {
+      help: { type: 'boolean', short: 'h' },
+      version: { type: 'boolean', short: 'v' },
+      check: { type: 'boolean' },
+    } as const;
+    return parseArgs({ args, options, strict: true }).values;
+  } catch (error) {
+    throw new SettingsError([`${messageOf(error).split('.')[0]}. Settings are environment variables.`]);
+  }
+}
+
+function versionText(): string {
+  return JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')).version;
+}
+
+function print(text: string): void {
+  process.stdout.write(text);
+}
+
+main().catch((error) => {
+  process.stderr.write(`twinmesh does not start: ${faultText(error)}\n`);
+  process.exit(isMendable(error) ? EXIT.faulty : EXIT.crashed);
+});

@@ -1,0 +1,343 @@
+import type { Readable } from 'node:stream';
+import type { Context } from 'moleculer';
+import type { Command } from '../actors/protocol/entry.ts';
+import { TwinmeshError } from '../actors/protocol/errors.ts';
+import { instantOf } from '../actors/store/queries/span.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import type { CallMeta } from './gateway/caller.ts';
+import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
+import { SSE_HEADERS } from './gateway/sse.ts';
+import { etagOf, headerOf, send, twinOfAlert } from './twins/commanding.ts';
+import { entryView } from './twins/entry-view.ts';
+import { fleetStream } from './twins/fleet-stream.ts';
+import { twinEvents } from './twins/twin-events.ts';
+import { twinStream } from './twins/twin-stream.ts';
+import { ENTRY_SCHEMA, EVENT_SCHEMA, RESULT_SCHEMA, VIEW_SCHEMA } from './twins/view-schema.ts';
+
+/**
+ * One twin: read it, follow it, command it. Commands go to the node that owns the twin, become journal entries and are
+ * answered after their commit; this service only turns requests into calls of the host.
+ */
+interface Twins {
+  command(ctx: TwinContext<unknown>, twinId: string, command: Command): Promise<unknown>;
+}
+
+type TwinContext<Params> = Context<Params, CallMeta>;
+
+const TWIN_ID = { type: 'string', max: 160, description: 'kind:id', example: 'machine:MACHINE_001' } as const;
+const ALERT_ID = {
+  type: 'string',
+  max: 250,
+  description: 'Id of the alert, as GET /api/v1/alerts lists it.',
+  example: 'machine:MACHINE_001~overheating~42',
+} as const;
+const NOTE = { type: 'string', max: 1000, optional: true, description: 'Why, in a sentence.' } as const;
+const TIME_RULES = [{ type: 'string', max: 40 }, { type: 'number' }];
+const EVENT_TYPE = '[a-z]+(\\.[a-z]+)?';
+const MAX_SILENCE_MS = 30 * 24 * 3_600_000;
+
+const twins: PartsSchema<Twins> = {
+  name: 'twins',
+  mixins: [partsMixin],
+
+  actions: {
+    get: {
+      rest: 'GET /api/v1/twins/:twinId',
+      role: 'viewer',
+      params: {
+        twinId: TWIN_ID,
+        at: {
+          type: 'string',
+          max: 40,
+          optional: true,
+          description: 'The twin as it was at this time (received time).',
+        },
+      },
+      openapi: {
+        summary: 'One twin',
+        description:
+          'With `Accept: text/event-stream` it is followed live: first the twin, then every journal entry with its revision as id, and the twin again at most every second. `Last-Event-ID` resumes without a gap; `event: reset` says that the journal no longer reaches back.',
+        tags: ['twins'],
+        response: VIEW_SCHEMA,
+        stream: 'sse',
+      },
+      async handler(ctx: TwinContext<{ twinId: string; at?: string }>) {
+        const { twinId, at } = ctx.params;
+        const { host, clock } = this.parts;
+        if (at !== undefined) {
+          instantOf(at, 'at');
+          throw new TwinmeshError('unsupported', 'This version answers the twin as it is, not as it was (?at=).');
+        }
+        if (ctx.meta.request?.accept.includes('text/event-stream')) {
+          const stream = await twinStream(host, twinId, ctx.meta.request.lastEventId, { clock });
+          ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+          return stream;
+        }
+        const view = await host.get(twinId);
+        // What makes a view stale is not in its revision (but for a silent device), so it may not be kept by it either.
+        if (view.stale === null || view.stale.reason === 'device silent')
+          ctx.meta.$responseHeaders = { ETag: etagOf(view), Vary: 'Accept' };
+        return view;
+      },
+    },
+
+    journal: {
+      rest: 'GET /api/v1/twins/:twinId/journal',
+      role: 'viewer',
+      params: {
+        twinId: TWIN_ID,
+        after: {
+          type: 'number',
+          integer: true,
+          min: 0,
+          max: Number.MAX_SAFE_INTEGER,
+          convert: true,
+          default: 0,
+          description: 'Entries behind this revision.',
+        },
+        limit: PAGE_PARAMS.limit,
+      },
+      openapi: {
+        summary: 'Everything that changed a twin, oldest first',
+        description: 'Go on with `after` = `nextCursor`. A page is short where the oldest entries have expired.',
+        tags: ['twins'],
+        response: listOf(ENTRY_SCHEMA),
+      },
+      async handler(ctx: TwinContext<{ twinId: string; after: number; limit: number }>) {
+        const { twinId, after, limit } = ctx.params;
+        const { host } = this.parts;
+        const entries = await host.journal(twinId, after, limit);
+        // Where the oldest have expired a page is short or empty, although there is more behind it.
+        const { revision } = await host.get(twinId);
+        const next = after + limit < revision ? String(after + limit) : null;
+        return { items: entries.map(entryView), nextCursor: next };
+      },
+    },
+
+    events: {
+      rest: 'GET /api/v1/twins/:twinId/events',
+      role: 'viewer',
+      params: {
+        twinId: TWIN_ID,
+        type: {
+          type: 'string',
+          pattern: new RegExp(`^${EVENT_TYPE}$`),
+          max: 40,
+          optional: true,
+          description: 'A type, or the part before its dot.',
+          example: 'alert',
+        },
+        ...PAGE_PARAMS,
+      },
+      openapi: { summary: 'Events of a twin, newest first', tags: ['twins'], response: listOf(EVENT_SCHEMA) },
+      handler(ctx: TwinContext<{ twinId: string; type?: string; limit: number; cursor?: string }>) {
+        const { twinId, ...filter } = ctx.params;
+        return twinEvents(this.parts.sql, twinId, filter);
+      },
+    },
+
+    stream: {
+      rest: 'GET /api/v1/stream',
+      role: 'viewer',
+      params: {
+        kind: { type: 'string', max: 31, optional: true, description: 'Only twins of this kind.', example: 'machine' },
+        type: {
+          type: 'string',
+          pattern: new RegExp(`^${EVENT_TYPE}(,${EVENT_TYPE}){0,20}$`),
+          optional: true,
+          description: 'Types, or the parts before their dots, separated by commas.',
+          example: 'alert,anomaly.detected',
+        },
+      },
+      openapi: {
+        summary: 'Events of the whole fleet, live',
+        description:
+          'Server-sent events. `Last-Event-ID` resumes without a gap; `event: reset` says that events have expired.',
+        tags: ['twins'],
+        stream: 'sse',
+      },
+      async handler(ctx: TwinContext<{ kind?: string; type?: string }>): Promise<Readable> {
+        const { kind, type } = ctx.params;
+        const { host, store, clock, kinds } = this.parts;
+        if (kind !== undefined) kinds.get(kind);
+        const filter = { kind, types: type?.split(',') };
+        const stream = await fleetStream(host, store, filter, ctx.meta.request?.lastEventId, { clock });
+        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+        return stream;
+      },
+    },
+
+    desired: {
+      rest: 'PATCH /api/v1/twins/:twinId/desired',
+      role: 'operator',
+      params: {
+        twinId: TWIN_ID,
+        patch: { type: 'object', description: 'JSON merge patch (RFC 7396): null removes a member.' },
+      },
+      openapi: {
+        summary: 'Ask a twin to take other values',
+        description: 'What differs from what it reports goes to the device over MQTT, retained.',
+        tags: ['commands'],
+        bodyParam: 'patch',
+        bodyExample: { temperature: 60 },
+        maxBodyBytes: 65_536,
+        response: RESULT_SCHEMA,
+      },
+      handler(ctx: TwinContext<{ twinId: string; patch: Record<string, unknown> }>) {
+        const { twinId, patch } = ctx.params;
+        return this.command(ctx, twinId, { ...headerOf(ctx.meta), name: 'desired', patch });
+      },
+    },
+
+    maintenance: {
+      rest: 'POST /api/v1/twins/:twinId/maintenance',
+      role: 'technician',
+      params: {
+        twinId: TWIN_ID,
+        work: { type: 'string', min: 1, max: 1000, trim: true, description: 'What was done.' },
+        at: { type: 'multi', rules: TIME_RULES, optional: true, description: 'When; default now.' },
+        details: {
+          type: 'record',
+          key: { type: 'string', pattern: /^[A-Za-z][A-Za-z0-9_.-]{0,62}$/ },
+          value: [{ type: 'string', max: 500 }, { type: 'number' }, { type: 'boolean' }],
+          optional: true,
+          description: 'Parts, hours, costs …',
+        },
+      },
+      openapi: {
+        summary: 'Record work that was done',
+        tags: ['commands'],
+        bodyExample: { work: 'bearing replaced', details: { part: '6204-2RS', hours: 1.5 } },
+        maxBodyBytes: 65_536,
+        response: RESULT_SCHEMA,
+      },
+      handler(
+        ctx: TwinContext<{
+          twinId: string;
+          work: string;
+          at?: string | number;
+          details?: Record<string, string | number | boolean>;
+        }>,
+      ) {
+        const { twinId, work, at, details } = ctx.params;
+        const when = at === undefined ? this.parts.clock.now() : instantOf(at, 'at');
+        return this.command(ctx, twinId, {
+          ...headerOf(ctx.meta),
+          name: 'maintenance',
+          work,
+          at: when,
+          ...(details === undefined ? {} : { details }),
+        });
+      },
+    },
+
+    retire: {
+      rest: 'DELETE /api/v1/twins/:twinId',
+      role: 'operator',
+      params: { twinId: TWIN_ID },
+      openapi: {
+        summary: 'Take a twin out of service',
+        description: 'History stays, nothing new is accepted; PUT undoes it.',
+        tags: ['commands'],
+        response: RESULT_SCHEMA,
+      },
+      handler(ctx: TwinContext<{ twinId: string }>) {
+        return this.command(ctx, ctx.params.twinId, { ...headerOf(ctx.meta), name: 'retire' });
+      },
+    },
+
+    restore: {
+      rest: 'PUT /api/v1/twins/:twinId',
+      role: 'operator',
+      params: { twinId: TWIN_ID },
+      openapi: { summary: 'Put a retired twin back into service', tags: ['commands'], response: RESULT_SCHEMA },
+      handler(ctx: TwinContext<{ twinId: string }>) {
+        return this.command(ctx, ctx.params.twinId, { ...headerOf(ctx.meta), name: 'restore' });
+      },
+    },
+
+    acknowledge: {
+      rest: 'POST /api/v1/alerts/:id/acknowledge',
+      role: 'technician',
+      params: { id: ALERT_ID, note: NOTE },
+      openapi: {
+        summary: 'Acknowledge an alert: somebody is on it',
+        tags: ['alerts'],
+        bodyExample: { note: 'on my way' },
+        response: RESULT_SCHEMA,
+      },
+      handler(ctx: TwinContext<{ id: string; note?: string }>) {
+        const { id, note } = ctx.params;
+        const noted = note === undefined ? {} : { note };
+        return this.command(ctx, twinOfAlert(id), { ...headerOf(ctx.meta), name: 'acknowledge', alert: id, ...noted });
+      },
+    },
+
+    resolve: {
+      rest: 'POST /api/v1/alerts/:id/resolve',
+      role: 'technician',
+      params: { id: ALERT_ID, note: NOTE },
+      openapi: {
+        summary: 'Resolve an alert',
+        tags: ['alerts'],
+        bodyExample: { note: 'fan cleaned' },
+        response: RESULT_SCHEMA,
+      },
+      handler(ctx: TwinContext<{ id: string; note?: string }>) {
+        const { id, note } = ctx.params;
+        const noted = note === undefined ? {} : { note };
+        return this.command(ctx, twinOfAlert(id), { ...headerOf(ctx.meta), name: 'resolve', alert: id, ...noted });
+      },
+    },
+
+    silence: {
+      rest: 'POST /api/v1/alerts/:id/silence',
+      role: 'technician',
+      params: {
+        id: ALERT_ID,
+        until: { type: 'multi', rules: TIME_RULES, description: 'Until when; at most 30 days from now.' },
+        note: NOTE,
+      },
+      openapi: {
+        summary: 'Silence an alert for a while',
+        tags: ['alerts'],
+        bodyExample: { until: '2026-01-01T06:00:00Z', note: 'until the night shift ends' },
+        response: RESULT_SCHEMA,
+      },
+      handler(ctx: TwinContext<{ id: string; until: string | number; note?: string }>) {
+        const { id, note } = ctx.params;
+        const untilMs = instantOf(ctx.params.until, 'until');
+        const now = this.parts.clock.now();
+        if (untilMs <= now || untilMs > now + MAX_SILENCE_MS)
+          throw new TwinmeshError('bad_request', 'until: a time from now to 30 days from now.');
+        const noted = note === undefined ? {} : { note };
+        return this.command(ctx, twinOfAlert(id), {
+          ...headerOf(ctx.meta),
+          name: 'silence',
+          alert: id,
+          untilMs,
+          ...noted,
+        });
+      },
+    },
+
+    /** For other services; not over HTTP. `command` is complete, its idempotency key included. */
+    command: {
+      visibility: 'public',
+      params: { twinId: TWIN_ID, command: { type: 'object' } },
+      handler(ctx: TwinContext<{ twinId: string; command: Command }>) {
+        return send(this.parts.host, ctx.params.twinId, ctx.params.command, undefined);
+      },
+    },
+  },
+
+  methods: {
+    async command(ctx: TwinContext<unknown>, twinId: string, command: Command) {
+      const result = await send(this.parts.host, twinId, command, ctx.meta.request?.ifMatch);
+      ctx.meta.$responseHeaders = { ETag: etagOf(result.twin) };
+      return result;
+    },
+  },
+};
+
+export default twins;

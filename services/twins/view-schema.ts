@@ -1,0 +1,134 @@
+import { SEVERITIES } from '../../actors/protocol/entry.ts';
+import { STALE_REASONS } from '../../actors/protocol/view.ts';
+import { MAYBE_TIME, TEXT, TIME } from '../gateway/list-schema.ts';
+
+/** JSON Schemas of a twin, its journal entries and its events, as people see them. */
+const NUMBERS = { type: 'object', additionalProperties: { type: 'number' } };
+const MAYBE_NUMBER = { type: ['number', 'null'] };
+const COUNT = { type: 'integer' };
+
+const WINDOW = {
+  type: 'object',
+  properties: {
+    count: COUNT,
+    ...Object.fromEntries(['mean', 'std', 'min', 'max', 'last', 'slope', 'ewma', 'z'].map((n) => [n, MAYBE_NUMBER])),
+  },
+};
+
+export const VIEW_SCHEMA = {
+  type: 'object',
+  required: [
+    'twinId',
+    'kind',
+    'revision',
+    'at',
+    'receivedAt',
+    'attributes',
+    'reported',
+    'rolling',
+    'desired',
+    'delta',
+    'predictions',
+    'health',
+    'alerts',
+    'online',
+    'retired',
+    'maintenance',
+    'ingest',
+    'stale',
+  ],
+  properties: {
+    twinId: TEXT,
+    kind: TEXT,
+    revision: { type: 'integer', description: 'Number of its newest journal entry; also its ETag.' },
+    at: { ...MAYBE_TIME, description: 'Event time of the newest reading.' },
+    receivedAt: MAYBE_TIME,
+    attributes: { type: 'object' },
+    reported: { ...NUMBERS, description: 'Last value of each metric.' },
+    units: { type: 'object', additionalProperties: TEXT },
+    rolling: {
+      type: 'object',
+      description: 'Statistics by metric and window.',
+      additionalProperties: { type: 'object', additionalProperties: WINDOW },
+    },
+    desired: { type: 'object' },
+    delta: { type: 'object', description: 'What is desired and not reported yet.' },
+    predictions: { type: 'object' },
+    health: {
+      type: 'object',
+      required: ['status', 'reasons'],
+      properties: {
+        status: { type: 'string', enum: ['ok', 'warning', 'critical', 'unknown'] },
+        reasons: { type: 'array', items: TEXT },
+      },
+    },
+    alerts: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['alertId', 'rule', 'severity', 'message', 'state', 'raisedAt'],
+        properties: {
+          alertId: TEXT,
+          rule: TEXT,
+          severity: { type: 'string', enum: [...SEVERITIES] },
+          message: TEXT,
+          state: { type: 'string', enum: ['raised', 'acknowledged'] },
+          raisedAt: TIME,
+          acknowledgedBy: TEXT,
+          silencedUntil: TIME,
+        },
+      },
+    },
+    online: { type: 'boolean' },
+    retired: { type: 'boolean' },
+    maintenance: {
+      type: ['object', 'null'],
+      properties: { at: TIME, work: TEXT, by: TEXT },
+    },
+    ingest: {
+      type: 'object',
+      properties: { accepted: COUNT, late: COUNT, duplicate: COUNT, backfill: COUNT, lagMs: MAYBE_NUMBER },
+    },
+    stale: {
+      type: ['object', 'null'],
+      description: 'Why what you see may be old.',
+      properties: { reason: { type: 'string', enum: [...STALE_REASONS] }, since: TIME, remedy: TEXT },
+    },
+  },
+};
+
+export const RESULT_SCHEMA = {
+  type: 'object',
+  required: ['revision', 'repeated', 'twin'],
+  properties: {
+    revision: { type: 'integer', description: 'Journal entry of the command.' },
+    repeated: { type: 'boolean', description: 'The same Idempotency-Key had been seen before.' },
+    twin: VIEW_SCHEMA,
+  },
+};
+
+export const ENTRY_SCHEMA = {
+  type: 'object',
+  required: ['revision', 'type', 'receivedAt'],
+  properties: {
+    revision: { type: 'integer' },
+    type: { type: 'string', enum: ['reading', 'command', 'tick', 'tuning', 'prediction'] },
+    receivedAt: TIME,
+    at: TIME,
+    values: NUMBERS,
+  },
+};
+
+export const EVENT_SCHEMA = {
+  type: 'object',
+  required: ['event_id', 'type', 'twinId', 'revision', 'at', 'receivedAt', 'body'],
+  properties: {
+    event_id: { type: 'string', description: 'The same however often it is delivered.' },
+    type: TEXT,
+    twinId: TEXT,
+    revision: { type: 'integer' },
+    at: TIME,
+    receivedAt: TIME,
+    body: { type: 'object' },
+  },
+};

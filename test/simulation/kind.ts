@@ -1,0 +1,109 @@
+import { defineTwin, type Kind, type KindDefinition } from '../../actors/protocol/kind.ts';
+
+/** The kinds of the simulation: short windows and holds, so that everything happens often. */
+
+/** Values of `mark` at which folding throws, and at which the process dies. */
+export const POISON = 950;
+export const KILLER = 990;
+/** Value of `load` in rows that the store refuses to take. */
+export const UNSTORABLE = 777;
+
+/** Set by the cluster: ends the process that is folding. */
+export const killing = { now: (): void => {} };
+
+/** A kind is data and its fold is the runtime's, so the only place from where a turn can be made to throw is a text. */
+const hostile = {
+  replaceAll(_: string, value: string): string {
+    if (Number(value) >= KILLER) killing.now();
+    throw new Error(`a turn over mark ${value} throws`);
+  },
+} as unknown as string;
+
+const probe: KindDefinition = {
+  kind: 'probe',
+  version: 1,
+  title: 'Probe',
+  description: 'A simulated asset with two sensors.',
+  metrics: {
+    temperature: { unit: '°C', min: -50, max: 200 },
+    load: { unit: 'N', min: 0, max: 1000 },
+    mark: { unit: '', min: 0, max: 1000 },
+  },
+  formats: [
+    {
+      name: 'probe',
+      decode: (message) => ({ id: message.id, at: message.at, values: {} }),
+      example: { id: 'a', at: 0, temperature: 1 },
+    },
+  ],
+  windows: { '10s': { spanMs: 10_000, panes: 5 }, '60s': { spanMs: 60_000, panes: 6 } },
+  detectors: {
+    cooldownMs: 5_000,
+    zscore: {
+      window: '10s',
+      threshold: 3,
+      minCount: 4,
+      metrics: ['temperature'],
+      minStd: { temperature: 0.5 },
+      holdMs: 8_000,
+    },
+  },
+  rules: [
+    {
+      name: 'hot',
+      metric: 'temperature',
+      above: 80,
+      hysteresis: 5,
+      holdMs: 2_000,
+      cooldownMs: 3_000,
+      severity: 'critical',
+      message: '{value} °C is hot',
+    },
+    {
+      name: 'idle',
+      metric: 'load',
+      below: 50,
+      hysteresis: 10,
+      holdMs: 0,
+      cooldownMs: 1_000,
+      severity: 'warning',
+      message: 'idle at {value}',
+    },
+    {
+      name: 'hostile',
+      metric: 'mark',
+      above: 900,
+      hysteresis: 0,
+      holdMs: 0,
+      cooldownMs: 0,
+      severity: 'info',
+      message: hostile,
+    },
+  ],
+  silentAfterMs: 6_000,
+  graph: { type: 'Probe' },
+  digest: () => '',
+};
+
+const pod: KindDefinition = {
+  ...probe,
+  kind: 'pod',
+  title: 'Pod',
+  openMetrics: true,
+  metrics: {},
+  windows: { '10s': { spanMs: 10_000, panes: 5 } },
+  detectors: {},
+  rules: [],
+  silentAfterMs: 9_000,
+};
+
+/** What the next version of the program folds: another limit, one window more. */
+const nextProbe: KindDefinition = {
+  ...probe,
+  version: 2,
+  windows: { '10s': probe.windows['10s'], '30s': { spanMs: 30_000, panes: 3 }, '60s': probe.windows['60s'] },
+  rules: [{ ...probe.rules[0], above: 70 }, ...probe.rules.slice(1)],
+};
+
+export const KINDS: readonly Kind[] = [defineTwin(probe), defineTwin(pod)];
+export const NEXT_KINDS: readonly Kind[] = [defineTwin(nextProbe), defineTwin(pod)];
