@@ -213,6 +213,8 @@ export class MqttBroker {
       perMessageDeflate: false,
       handleProtocols: (offered) => (offered.has('mqtt') ? 'mqtt' : offered.has('mqttv3.1') ? 'mqttv3.1' : false),
     });
+    // It repeats the errors of its server; those of listening are answered by `listen`.
+    this.#webSockets.on('error', () => {});
     this.#webSockets.on('connection', (socket: WebSocket, request) => {
       const stream = createWebSocketStream(socket, { readableHighWaterMark: CHUNK_BYTES });
       stream.on('error', () => socket.terminate());

@@ -81,3 +81,8 @@ export function tableText(titles: readonly string[], rows: readonly (readonly st
     )
     .join('\n');
 }
+
+/** `2026-01-01T12:00` in UTC, `-` for never. */
+export function minuteOf(time: string | Date | null): string {
+  return time === null ? '-' : new Date(time).toISOString().slice(0, 16);
+}

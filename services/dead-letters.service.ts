@@ -115,6 +115,14 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
           optional: true,
           description: 'These letters; default: those of the filter that have not been replayed.',
         },
+        after: {
+          type: 'number',
+          integer: true,
+          min: 0,
+          max: Number.MAX_SAFE_INTEGER,
+          optional: true,
+          description: 'Only letters behind this id: `lastId` of the answer before.',
+        },
         limit: {
           type: 'number',
           integer: true,
@@ -132,11 +140,12 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
         bodyExample: { code: 'future_time' },
         response: {
           type: 'object',
-          required: ['replayed', 'accepted', 'duplicates', 'rejected'],
+          required: ['replayed', 'accepted', 'duplicates', 'rejected', 'lastId'],
           properties: {
             replayed: { type: 'integer' },
             accepted: { type: 'integer' },
             duplicates: { type: 'integer' },
+            lastId: { type: ['integer', 'null'] },
             rejected: {
               type: 'array',
               items: {
@@ -148,10 +157,12 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
           },
         },
       },
-      async handler(ctx: LetterContext<LetterFilter & { ids?: number[]; limit: number }>): Promise<ReplayResult> {
-        const { ids, limit, code, source, twinId } = ctx.params;
+      async handler(
+        ctx: LetterContext<LetterFilter & { ids?: number[]; after?: number; limit: number }>,
+      ): Promise<ReplayResult> {
+        const { ids, limit, ...filter } = ctx.params;
         const { sql } = this.parts;
-        const letters = await lettersToReplay(sql, ids, { code, source, twinId }, limit);
+        const letters = await lettersToReplay(sql, ids, filter, limit);
         const done: number[] = [];
         try {
           return await replayLetters(

@@ -14,6 +14,7 @@ interface Demo {
 const demo: PartsSchema<Demo> = {
   name: 'demo',
   mixins: [partsMixin],
+  dependencies: ['ingest'],
 
   actions: {
     scenarios: {
@@ -91,8 +92,10 @@ const demo: PartsSchema<Demo> = {
       this.logger.warn('the key of the demo fleet has been revoked: it stays silent (DEMO=off says so for good)');
       return;
     }
+    // The broker knows its port; the setting may say "any free one".
+    const { mqtt } = await this.broker.call<{ mqtt: { port: number | null } }>('ingest.status');
     const publisher = new MqttPublisher({
-      url: settings.mqttUrl ?? `mqtt://${dialable(settings.host)}:${settings.mqttListenPort}`,
+      url: settings.mqttUrl ?? `mqtt://${dialable(settings.host)}:${mqtt.port ?? settings.mqttListenPort}`,
       clientId: `twinmesh-demo-${settings.nodeId}`,
       ...(own ? { username: 'demo', password: key } : {}),
       onState: (state, reason) => this.logger.debug({ state, reason }, 'demo fleet'),

@@ -206,6 +206,7 @@ const gateway: PartsSchema<Gate> = {
           ? { user: LOCAL_ADMIN, loopback: true, metricsToken: false }
           : await identify(req, {
               authenticate: (presented) => authenticateKey(this.parts.sql, presented),
+              knows: (presented) => keyRing(this.parts.sql).knows(presented),
               limiter: this.limiter,
               metricsToken: this.parts.settings.metricsToken,
             });

@@ -65,13 +65,24 @@ async function start(broker: ServiceBroker, settings: Settings, logger: Logger, 
   print(
     bannerText({
       version: versionText(),
-      settings,
+      settings: { ...settings, ...(await boundPorts(broker)) },
       kinds: parts.kinds.all().map((kind) => kind.kind),
       twins,
       startedInMs: performance.now() - startedAt,
       firstKey,
     }),
   );
+}
+
+/** The ports as they are: a setting of 0 means any free one. */
+async function boundPorts(broker: ServiceBroker): Promise<Partial<Settings>> {
+  const gateway = broker.getLocalService('gateway') as unknown as { boundPort: number };
+  const { mqtt } = await broker.call<{ mqtt: { port: number | null; wsPort: number | null } }>('ingest.status');
+  return {
+    port: gateway.boundPort,
+    ...(mqtt.port === null ? {} : { mqttListenPort: mqtt.port }),
+    ...(mqtt.wsPort === null ? {} : { mqttWsPort: mqtt.wsPort }),
+  };
 }
 
 function serviceFiles(): string[] {

@@ -1,5 +1,5 @@
-import { mkdirSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { MemoryLog } from '../actors/log/memory.ts';
 import type { Log } from '../actors/log/port.ts';
@@ -12,6 +12,7 @@ import { Pg } from '../actors/store/pg.ts';
 import { Pglite } from '../actors/store/pglite.ts';
 import type { Store } from '../actors/store/port.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
+import { loadTuning } from '../actors/store/queries/tuning.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import type { Settings } from '../config/settings.ts';
 import { createLogger } from './logger.ts';
@@ -86,6 +87,9 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
       logger: hostLogger(logger.child({ part: 'host' })),
       onCut: ({ readings, durationMs }) => metrics.cut(readings, durationMs),
     });
+    // Before the host starts: no twin folds under rules that an operator has changed since.
+    const tunings = await loadTuning(sql, kinds.all(), settings.latenessMs);
+    for (const [kind, tuning] of tunings) if (tuning.version > 0) host.setTuning(kind, tuning);
     metrics.followHost(host);
     metrics.followLog(log);
     metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
@@ -122,11 +126,18 @@ async function closeAll(opened: (() => Promise<void> | void)[]): Promise<void> {
   if (failures.length > 0) throw failures[0];
 }
 
+/** Level by level: `recursive` runs for ever where the file system answers ENOENT for a parent that is there (/proc). */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  mkdirSync(folder, { mode: 0o700 });
+}
+
 function openSql(settings: Settings): Promise<Sql> {
   // The control socket lives there too, whatever the database is.
   const folder = resolve(settings.dataDir);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
   } catch (error) {
     throw dataDirError(folder, error);
   }

@@ -1,6 +1,6 @@
 import type { Clock } from '../protocol/clock.ts';
-import type { TwinmeshError } from '../protocol/errors.ts';
-import type { Ingress, StoreOptions } from './ingress.ts';
+import type { Done, StoreOptions } from './appender.ts';
+import type { Ingress } from './ingress.ts';
 import type { Intake } from './intake.ts';
 
 /**
@@ -16,8 +16,6 @@ export interface CollectorOptions {
   lingerMs: number;
   maxMessages: number;
 }
-
-type Done = (intake: Intake, error: TwinmeshError | null) => void;
 
 export class Collector {
   readonly #ingress: Ingress;

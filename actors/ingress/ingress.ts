@@ -1,30 +1,28 @@
-import type { Log, LogBatch } from '../log/port.ts';
-import { type Clock, sleep } from '../protocol/clock.ts';
+import type { Log } from '../log/port.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { Kind, RawReading } from '../protocol/kind.ts';
 import type { Outcome } from '../protocol/reading.ts';
-import { shardOf, twinIdOf } from '../protocol/twin-id.ts';
+import { isId, twinIdOf } from '../protocol/twin-id.ts';
+import { Appender, type Done, type StoreOptions } from './appender.ts';
 import type { DeadLetter } from './dead-letters.ts';
 import { Door, type DoorLimits } from './door.ts';
 import { type Intake, type Item, resultOf, type Source, type SubmitResult } from './intake.ts';
 import { type JsonLimits, type Parsed, parseLines, parseMessages } from './json.ts';
-import { generic, type Kinds, Routes } from './route.ts';
+import { type Decoded, generic, type Kinds, Routes } from './route.ts';
 import { mayTell } from './speaker.ts';
 import { Tally } from './tally.ts';
 
 /**
  * Ingress: from the bytes of a payload to readings in the log.
  *
- * Owns: decoding, the door, dead letters of what it refuses, grouping by shard, and how much may be on its way.
- * Does not own: connections (they hold their acknowledgement until `store` says so), nor what the twins make of it.
+ * Owns: decoding, the door, the dead letters of what it refuses, and how readings get into the log (appender.ts). Does not
+ * own: connections (they hold their acknowledgement until `store` says so), nor what the twins make of it.
  *
  * Invariants:
  *  I1  A payload is done only when each of its readings is in the log (`wait: 'commit'`: committed) or refused.
  *  I2  A message is refused alone; the good ones beside it go their way.
- *  I3  Readings keep the order in which they came within a shard, as long as they go out in one `store`.
- *  I4  At most `maxInFlightBytes` of payloads are between `store` and done: above it the impatient are refused
- *      (`overloaded`), the patient wait.
- *  I5  A batch that is tried again keeps its id and its times: what may have landed is recognised.
+ *  I3  Every refusal is counted, and given to the dead letters once.
  */
 export interface IngressOptions {
   log: Log;
@@ -36,19 +34,10 @@ export interface IngressOptions {
   deadLetters: { add(letter: DeadLetter): void };
   /** Makes batch ids unique over all processes that ever wrote to the log. */
   batchPrefix: string;
-  limits?: Partial<IngressLimits>;
-}
-
-export interface IngressLimits {
-  maxInFlightBytes: number;
-  /** Readings of one log message. */
-  maxBatchReadings: number;
-}
-
-export interface StoreOptions {
-  wait: 'durable' | 'commit';
-  /** Tries again for as long as it takes, so that a source that cannot be told "later" is simply not acknowledged. */
-  patient: boolean;
+  /** Payloads that are on their way at once, bytes; default 64 MiB. */
+  maxInFlightBytes?: number;
+  /** Readings of one log message; default 1,000. */
+  maxBatchReadings?: number;
 }
 
 export interface ReadOptions {
@@ -62,47 +51,35 @@ export interface ReadOptions {
 
 /** What a decoded reading counts for in `maxInFlightBytes`. */
 const DECODED_BYTES = 200;
-const RETRY_MS = { first: 50, most: 2000 };
-
-interface Group {
-  items: Item[];
-  intakes: Pending[];
-}
-
-interface Pending {
-  intake: Intake;
-  open: number;
-  error: TwinmeshError | null;
-  done(error: TwinmeshError | null): void;
-}
+const MAX_IN_FLIGHT_BYTES = 64 * 2 ** 20;
+const MAX_BATCH_READINGS = 1000;
 
 export class Ingress {
   readonly tally = new Tally();
   readonly #options: IngressOptions;
-  readonly #limits: IngressLimits;
   readonly #routes: Routes;
   readonly #door: Door;
-  readonly #waiting: (() => void)[] = [];
-  #inFlightBytes = 0;
-  #batches = 0;
-  #paused: { since: number; reason: string } | null = null;
-  #failing = 0;
-  #closed = false;
+  readonly #appender: Appender;
 
   constructor(options: IngressOptions) {
     this.#options = options;
-    this.#limits = { maxInFlightBytes: 64 * 2 ** 20, maxBatchReadings: 1000, ...options.limits };
     this.#routes = new Routes(options.kinds);
     this.#door = new Door(options.door);
+    this.#appender = new Appender({
+      maxInFlightBytes: MAX_IN_FLIGHT_BYTES,
+      maxBatchReadings: MAX_BATCH_READINGS,
+      ...options,
+      onOutcome: (intake, item, outcome) => this.#outcome(intake, item, outcome),
+    });
   }
 
   /** Since when and why the log takes nothing; null when it does. */
   get paused(): { since: number; reason: string } | null {
-    return this.#paused;
+    return this.#appender.paused;
   }
 
   get inFlightBytes(): number {
-    return this.#inFlightBytes;
+    return this.#appender.inFlightBytes;
   }
 
   /** Fields of messages that meant nothing to their kind. */
@@ -156,25 +133,8 @@ export class Ingress {
   }
 
   /** Stores what `read` found good. `done` is called once for each intake, with the error that kept it from the log. */
-  async store(
-    intakes: readonly Intake[],
-    options: StoreOptions,
-    done: (intake: Intake, error: TwinmeshError | null) => void,
-  ): Promise<void> {
-    let bytes = 0;
-    for (const intake of intakes) bytes += intake.bytes;
-    try {
-      await this.#enter(bytes, options.patient);
-    } catch (error) {
-      for (const intake of intakes) done(intake, asRefusal(error));
-      return;
-    }
-    try {
-      const groups = this.#group(intakes, done);
-      await Promise.all(groups.map((group) => this.#append(group.batch, group, options)));
-    } finally {
-      this.#leave(bytes);
-    }
+  store(intakes: readonly Intake[], options: StoreOptions, done: Done): Promise<void> {
+    return this.#appender.store(intakes, options, done);
   }
 
   /**
@@ -202,8 +162,7 @@ export class Ingress {
 
   /** Lets go of those who wait; what is in the log already is finished by it. */
   close(): void {
-    this.#closed = true;
-    for (const wake of this.#waiting.splice(0)) wake();
+    this.#appender.close();
   }
 
   #parse(payload: Uint8Array | string, options: ReadOptions | undefined): Parsed[] {
@@ -219,22 +178,19 @@ export class Ingress {
     return parseLines(payload, json);
   }
 
-  #item(intake: Intake, message: Parsed, decode: (value: unknown) => ReturnType<Routes['decode']>): Item {
+  #item(intake: Intake, message: Parsed, decode: (value: unknown) => Decoded): Item {
     const item: Item = { reading: null, refusal: null, outcome: null, text: message.text };
-    let twinId: string | null = null;
+    let decoded: Decoded | null = null;
     try {
       if (message.error) throw message.error;
-      const { kind, raw } = decode(message.value);
-      const reading = this.#door.admit(kind, raw, intake.receivedAt);
-      if (intake.source.speaker !== null) {
-        twinId = twinIdOf(reading.kind, reading.id);
-        mayTell(intake.source.speaker, reading.kind, reading.id);
-      }
+      decoded = decode(message.value);
+      const reading = this.#door.admit(decoded.kind, decoded.raw, intake.receivedAt);
+      if (intake.source.speaker !== null) mayTell(intake.source.speaker, reading.kind, reading.id);
       item.reading = reading;
       return item;
     } catch (error) {
       item.refusal = asRefusal(error);
-      return this.#refused(intake, item, twinId);
+      return this.#refused(intake, item, decoded && twinOf(decoded));
     }
   }
 
@@ -254,108 +210,19 @@ export class Ingress {
     return item;
   }
 
-  #group(intakes: readonly Intake[], done: (intake: Intake, error: TwinmeshError | null) => void) {
-    const groups: (Group & { batch: LogBatch })[] = [];
-    const filling = new Map<number, Group & { batch: LogBatch }>();
-    const empty: Intake[] = [];
-    for (const intake of intakes) {
-      const pending: Pending = { intake, open: 0, error: null, done: (error) => done(intake, error) };
-      for (const item of intake.items) {
-        const reading = item.reading;
-        if (reading === null) continue;
-        const shard = shardOf(twinIdOf(reading.kind, reading.id), this.#options.shards);
-        let group = filling.get(shard);
-        if (group === undefined || group.items.length >= this.#limits.maxBatchReadings) {
-          const id = `${this.#options.batchPrefix}-${(++this.#batches).toString(36)}`;
-          group = { items: [], intakes: [], batch: { shard, id, receivedAt: intake.receivedAt, readings: [] } };
-          filling.set(shard, group);
-          groups.push(group);
-        }
-        group.batch.readings.push(reading);
-        group.items.push(item);
-        group.intakes.push(pending);
-        pending.open++;
-      }
-      if (pending.open === 0) empty.push(intake);
+  #outcome(intake: Intake, item: Item, outcome: Outcome): void {
+    const { protocol } = intake.source;
+    item.outcome = outcome;
+    if (outcome === 'accepted' || outcome === 'backfill' || outcome === 'duplicate') {
+      this.tally.stored(protocol, outcome);
+      return;
     }
-    // Only now, so that nobody is called back while the groups are being filled.
-    for (const intake of empty) done(intake, null);
-    return groups;
-  }
-
-  async #append(batch: LogBatch, group: Group, options: StoreOptions): Promise<void> {
-    let failure: TwinmeshError | null = null;
-    let retryMs = RETRY_MS.first;
-    let failing = false;
-    for (;;) {
-      try {
-        const appended = await this.#options.log.append(batch, { wait: options.wait });
-        this.#settle(group, appended.outcomes);
-        this.#takes(failing);
-        break;
-      } catch (error) {
-        failure = asFailure(error);
-        if (!failing) this.#fails(failure);
-        failing = true;
-        if (!options.patient || this.#closed) {
-          this.#failing--;
-          break;
-        }
-        failure = null;
-        await sleep(this.#options.clock, retryMs);
-        retryMs = Math.min(retryMs * 2, RETRY_MS.most);
-      }
-    }
-    for (const pending of group.intakes) {
-      pending.error ??= failure;
-      if (--pending.open === 0) pending.done(pending.error);
-    }
-  }
-
-  /** Outcomes are there when the log waited for the commit; else the readings are durable and their fate is the twins'. */
-  #settle(group: Group, outcomes: readonly Outcome[] | undefined): void {
-    group.items.forEach((item, i) => {
-      const outcome = outcomes?.[i] ?? 'accepted';
-      const { intake } = group.intakes[i];
-      item.outcome = outcome;
-      if (outcome === 'accepted' || outcome === 'backfill' || outcome === 'duplicate') {
-        this.tally.stored(intake.source.protocol, outcome);
-        return;
-      }
-      const reading = item.reading!;
-      const twinId = twinIdOf(reading.kind, reading.id);
-      item.refusal = new TwinmeshError(outcome, SENTENCES[outcome](twinId, reading.at));
-      // The host has kept poison in the transaction that moved past it.
-      if (outcome === 'poison') this.tally.refused(intake.source.protocol, outcome);
-      else this.#refused(intake, item, twinId);
-    });
-  }
-
-  async #enter(bytes: number, patient: boolean): Promise<void> {
-    const full = () => this.#inFlightBytes > 0 && this.#inFlightBytes + bytes > this.#limits.maxInFlightBytes;
-    while (full()) {
-      if (!patient) throw new TwinmeshError('overloaded', 'Too much is waiting to be stored.');
-      if (this.#closed) break;
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    if (this.#closed) throw new TwinmeshError('unavailable', 'The node is stopping.');
-    this.#inFlightBytes += bytes;
-  }
-
-  #leave(bytes: number): void {
-    this.#inFlightBytes -= bytes;
-    for (const wake of this.#waiting.splice(0)) wake();
-  }
-
-  #fails(error: TwinmeshError): void {
-    this.#failing++;
-    this.#paused ??= { since: this.#options.clock.now(), reason: error.message };
-  }
-
-  /** The log took a batch: once nobody is still trying, it takes them again. */
-  #takes(afterFailing: boolean): void {
-    if (afterFailing) this.#failing--;
-    if (this.#failing === 0) this.#paused = null;
+    const { kind, id, at } = item.reading!;
+    const twinId = twinIdOf(kind, id);
+    item.refusal = new TwinmeshError(outcome, SENTENCES[outcome](twinId, at));
+    // The host has kept poison in the transaction that moved past it.
+    if (outcome === 'poison') this.tally.refused(protocol, outcome);
+    else this.#refused(intake, item, twinId);
   }
 }
 
@@ -365,6 +232,12 @@ const SENTENCES: Record<'conflicting_duplicate' | 'retired' | 'poison', (twinId:
   retired: (twinId) => `${twinId} is retired and takes nothing new.`,
   poison: (twinId) => `Folding the reading into ${twinId} failed; it is kept as a dead letter.`,
 };
+
+/** Whose reading was refused, where that much is sure. */
+function twinOf({ kind, raw }: Decoded): string | null {
+  const id = typeof raw.id === 'number' ? String(raw.id) : raw.id;
+  return isId(id) ? twinIdOf(kind.kind, id) : null;
+}
 
 /** `online` or `offline`, plain or as a JSON string. Throws `wrong_type`. */
 function saysOnline(payload: Uint8Array | string): boolean {
@@ -388,10 +261,4 @@ function asRefusal(error: unknown): TwinmeshError {
   return error instanceof TwinmeshError
     ? error
     : new TwinmeshError('internal', messageOf(error), undefined, { cause: error });
-}
-
-function asFailure(error: unknown): TwinmeshError {
-  return error instanceof TwinmeshError
-    ? error
-    : new TwinmeshError('unavailable', messageOf(error), undefined, { cause: error });
 }

@@ -216,7 +216,9 @@ export function generic(kind: Kind, raw: RawReading): string {
     return `${JSON.stringify(name)}:${written}`;
   });
   const { id, at, key, seq, sensor, unit, attributes } = raw;
-  const rest = JSON.stringify({ at, id: key, seq, sensor, unit, attributes });
+  // null would mean that it is not there.
+  const told = (value: unknown) => (typeof value === 'number' && !Number.isFinite(value) ? String(value) : value);
+  const rest = JSON.stringify({ at: told(at), id: told(key), seq: told(seq), sensor, unit, attributes });
   const comma = rest.length > 2 ? ',' : '';
   return `{"twinId":${JSON.stringify(`${kind.kind}:${id}`)},"values":{${values.join(',')}}${comma}${rest.slice(1)}`;
 }

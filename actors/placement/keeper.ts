@@ -29,7 +29,7 @@ export interface Tenant {
 
 export interface KeeperOptions {
   node: string;
-  store: Pick<Store, 'beat' | 'nodes' | 'removeNode' | 'shards' | 'claim'>;
+  store: Pick<Store, 'beat' | 'nodes' | 'removeNode' | 'shards' | 'claim' | 'release'>;
   clock: Clock;
   ttlMs: number;
   tenant: Tenant;
@@ -137,6 +137,7 @@ export class Keeper {
     const { tenant, node, store } = this.#o;
     const living = this.#membership.living().filter((name) => !(this.#retreating && name === node));
     const claims: Claim[] = [];
+    const strays: { shard: number; epoch: number }[] = [];
     for (const row of this.#rows) {
       const held = tenant.epochOf(row.shard);
       if (held !== undefined && (row.epoch > held || (row.epoch === held && row.owner !== node))) {
@@ -149,10 +150,15 @@ export class Keeper {
         if (wanted !== node && wanted !== null) tenant.drain(row.shard);
         continue;
       }
-      if (wanted !== node || this.#retreating) continue;
+      if (wanted !== node || this.#retreating) {
+        // ours by name only (an earlier life of this node, an answer that was lost): nobody else may claim it from the living
+        if (row.owner === node) strays.push({ shard: row.shard, epoch: row.epoch });
+        continue;
+      }
       const free = row.owner === null || row.owner === node || !this.#membership.isAlive(row.owner);
       if (free) claims.push({ shard: row.shard, owner: row.owner, epoch: row.epoch });
     }
+    if (strays.length > 0) await store.release(node, strays);
     for (let i = 0; i < claims.length; i += this.#o.claimAtOnce) {
       if (this.#stopped || this.#retreating) return;
       const rows = await store.claim(node, claims.slice(i, i + this.#o.claimAtOnce));

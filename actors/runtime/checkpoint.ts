@@ -401,8 +401,10 @@ export class Checkpoint {
     return part;
   }
 
+  /** The shard of an activation, or null when what it holds is worth nothing. */
   #shardOf(activation: Activation): HostedShard | null {
-    return this.#host.ownerOf(activation);
+    const shard = this.#host.ownerOf(activation);
+    return shard === null || shard.poisoned ? null : shard;
   }
 
   /** Closes the cut under construction and sends it. False when there is nothing to send. */
@@ -447,7 +449,7 @@ export class Checkpoint {
         this.#cursors.delete(key);
         continue;
       }
-      if (exclusive && !this.#building.has(shard)) continue;
+      if (shard.poisoned || (exclusive && !this.#building.has(shard))) continue;
       if (this.#building.has(shard) || now - cursor.since >= CURSOR_EVERY_MS) {
         this.#part(shard).cursors.push({ sink: cursor.sink, shard: cursor.shard, seq: cursor.seq });
         this.#cursors.delete(key);
@@ -487,7 +489,7 @@ export class Checkpoint {
     let tail = 0;
     const dirty: HostedShard[] = [];
     for (const shard of this.#host.shards.values()) {
-      if (shard.dirty.size === 0) continue;
+      if (shard.dirty.size === 0 || shard.poisoned) continue;
       dirty.push(shard);
       for (const activation of shard.dirty) tail += activation.tail;
     }

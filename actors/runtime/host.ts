@@ -82,6 +82,7 @@ const WAKES_AT_ONCE = 500;
 const RECOVERIES_AT_ONCE = 8;
 /** Shards claimed so often without progress are folded one reading a cut. */
 const PATIENCE = 3;
+const PATIENT_SETBACKS = 8;
 const CAREFUL_READINGS = 1_000;
 /** Cursor that names the reading about to be folded in careful mode. */
 export const SUSPECT = '~suspect';
@@ -122,6 +123,8 @@ export class Host implements TwinHost {
   readonly #busy = new Set<number>();
   readonly #modes = new Map<number, { mode: ShardMode; careful: number }>();
   readonly #poisoned = new Map<string, string>();
+  /** Times in a row that a shard had to be claimed anew. */
+  readonly #setbacks = new Map<number, number>();
   readonly #undecided = new Map<number, MessageOutcome[]>();
   #recovering: ShardRow[] = [];
   #recoveries = 0;
@@ -337,6 +340,7 @@ export class Host implements TwinHost {
   /** A part has committed: tell the log, those who wait, and the world. */
   landed(part: Part): void {
     const { shard } = part;
+    if (part.size > 0) this.#setbacks.delete(shard.shard);
     shard.commitNo++;
     shard.committedSeq += part.events.length;
     if (shard.mode === 'alone' && part.judged > 0) this.#trust(shard);
@@ -400,6 +404,7 @@ export class Host implements TwinHost {
     if (mode) this.#modes.set(shard.shard, { mode, careful: mode === 'single' ? CAREFUL_READINGS : 0 });
     const commands = shard.commands.splice(0);
     const reads = shard.reads.splice(0);
+    this.#setbacks.set(shard.shard, (this.#setbacks.get(shard.shard) ?? 0) + 1);
     this.#forget(shard);
     this.#busy.add(shard.shard);
     void this.#claimAnew(shard, commands, reads);
@@ -442,6 +447,9 @@ export class Host implements TwinHost {
   async #claimAnew(shard: HostedShard, commands: PendingCommand[], reads: HostedShard['reads']): Promise<void> {
     const { store, node, clock } = this.options;
     let rows: ShardRow[] = [];
+    // finding a bad reading takes a few setbacks; many in a row mean that something else is wrong: no spinning on it
+    const setbacks = (this.#setbacks.get(shard.shard) ?? 0) - PATIENT_SETBACKS;
+    if (setbacks > 0) await sleep(clock, Math.min(5_000, 10 * 2 ** setbacks));
     for (let pauseMs = 50; this.#state !== 'stopped'; pauseMs = Math.min(2_000, pauseMs * 2)) {
       try {
         rows = await store.claim(node, [{ shard: shard.shard, owner: node, epoch: shard.epoch }]);

@@ -13,7 +13,7 @@ import type { IngestCounts } from './view.ts';
  *     u32 length of JSON | JSON { aside, counts, fingerprint } | u32 numbers | bitmap of non-zero words | those words | identities
  *
  * Most panes of most twins are empty, so zero words are left out. Words are copied as bits: what is restored is what was
- * stored, bit for bit.
+ * stored, bit for bit. Words are little-endian, as on every machine that Node runs on here.
  *
  * A change of the layout (metrics, windows, rules) comes with a new kind version; the fingerprint finds out when it did
  * not, and lets a newer version carry over what still has the same meaning (carry.ts).
@@ -51,23 +51,29 @@ export function fingerprintOf(state: TwinState): Fingerprint {
 export function encodeSnapshot(state: TwinState, counts: IngestCounts): Uint8Array {
   const head: Head = { aside: state.aside, counts, fingerprint: fingerprintOf(state) };
   const json = Buffer.from(JSON.stringify(head), 'utf8');
-  const words = new BigUint64Array(state.n.buffer, state.n.byteOffset, state.n.length);
+  // two 32-bit halves a word: no BigInt, no NaN made canonical on the way
+  const halves = new Uint32Array(state.n.buffer, state.n.byteOffset, state.n.length * 2);
+  const length = state.n.length;
   const recent = state.recent.toArray();
-  let kept = 0;
-  for (let i = 0; i < words.length; i++) if (words[i] !== 0n) kept++;
-  const bitmap = Math.ceil(words.length / 8);
-  const bytes = Buffer.allocUnsafe(4 + json.length + 4 + bitmap + kept * 8 + recent.byteLength);
+  const bitmap = Buffer.alloc(Math.ceil(length / 8));
+  const kept = new Uint32Array(length * 2);
+  let k = 0;
+  for (let i = 0; i < length; i++) {
+    const low = halves[2 * i];
+    const high = halves[2 * i + 1];
+    if ((low | high) === 0) continue;
+    bitmap[i >> 3] |= 1 << (i & 7);
+    kept[k] = low;
+    kept[k + 1] = high;
+    k += 2;
+  }
+  const bytes = Buffer.allocUnsafe(4 + json.length + 4 + bitmap.length + k * 4 + recent.byteLength);
   let p = bytes.writeUInt32LE(json.length, 0);
   p += json.copy(bytes, p);
-  p = bytes.writeUInt32LE(words.length, p);
-  bytes.fill(0, p, p + bitmap);
-  let w = p + bitmap;
-  for (let i = 0; i < words.length; i++) {
-    if (words[i] === 0n) continue;
-    bytes[p + (i >> 3)] |= 1 << (i & 7);
-    w = bytes.writeBigUInt64LE(words[i], w);
-  }
-  for (let i = 0; i < recent.length; i++) w = bytes.writeDoubleLE(recent[i], w);
+  p = bytes.writeUInt32LE(length, p);
+  p += bitmap.copy(bytes, p);
+  p += Buffer.from(kept.buffer, 0, k * 4).copy(bytes, p);
+  Buffer.from(recent.buffer, recent.byteOffset, recent.byteLength).copy(bytes, p);
   return bytes;
 }
 
@@ -92,15 +98,18 @@ export function decodeSnapshot(
   const length = bytes.readUInt32LE(p);
   p += 4;
   const n = new Float64Array(length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let w = p + Math.ceil(length / 8);
   for (let i = 0; i < length; i++) {
     if ((bytes[p + (i >> 3)] & (1 << (i & 7))) === 0) continue;
-    n[i] = bytes.readDoubleLE(w);
+    n[i] = view.getFloat64(w, true);
     w += 8;
   }
+  if ((bytes.length - w) % (8 * RECENT_SLOTS) !== 0) {
+    throw new TwinmeshError('internal', `The snapshot of ${twinId} is damaged.`);
+  }
   const recent = new Float64Array((bytes.length - w) / 8);
-  if (recent.length % RECENT_SLOTS !== 0) throw new TwinmeshError('internal', `The snapshot of ${twinId} is damaged.`);
-  for (let i = 0; i < recent.length; i++) recent[i] = bytes.readDoubleLE(w + i * 8);
+  bytes.copy(Buffer.from(recent.buffer), 0, w);
   const restored: TwinState = {
     twinId,
     kind,

@@ -72,7 +72,8 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
   const newest = at >= state.n[H.AT];
   let flagged = 0;
   const values = reading.values;
-  const names = kind.openMetrics ? Object.keys(values) : kind.metricNames;
+  // in an order that storage cannot change: replay would lay out the metrics of an open kind otherwise
+  const names = kind.openMetrics ? Object.keys(values).sort() : kind.metricNames;
   for (let i = 0; i < names.length; i++) {
     const name = names[i];
     const value = values[name];

@@ -54,7 +54,7 @@ export async function listLetters(
 export function lettersToReplay(
   sql: Sql,
   ids: readonly number[] | undefined,
-  filter: LetterFilter,
+  filter: LetterFilter & { after?: number },
   limit: number,
 ): Promise<Letter[]> {
   if (ids !== undefined) {
@@ -64,8 +64,9 @@ export function lettersToReplay(
     ]);
   }
   return sql.query<Letter>(
-    `select ${COLUMNS} from dead_letters where ${MATCHES} and replayed_at is null and not truncated order by id limit $4`,
-    [...parameters(filter), limit],
+    `select ${COLUMNS} from dead_letters where ${MATCHES} and id > $4 and replayed_at is null and not truncated
+     order by id limit $5`,
+    [...parameters(filter), filter.after ?? 0, limit],
   );
 }
 

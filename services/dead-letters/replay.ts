@@ -1,6 +1,7 @@
 import type { SubmitResult } from '../../actors/ingress/intake.ts';
 import { type Protocol, TELEMETRY_PATH } from '../../actors/ingress/route.ts';
-import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
+import { TwinmeshError } from '../../actors/protocol/errors.ts';
+import { asTwinmeshError } from '../gateway/problem.ts';
 import type { Letter } from './letters.ts';
 
 /** Sends dead letters through the door again, each on the address it came in on. */
@@ -11,6 +12,8 @@ export interface ReplayResult {
   duplicates: number;
   /** Letters whose messages were refused again; they stay as they are. */
   rejected: { id: number; code: string; message: string }[];
+  /** The last letter looked at: `after` for the next call; null when there was none. */
+  lastId: number | null;
 }
 
 export interface Resubmission {
@@ -31,7 +34,13 @@ export async function replayLetters(
   submit: (again: Resubmission) => Promise<SubmitResult>,
   onDone: (id: number) => void,
 ): Promise<ReplayResult> {
-  const result: ReplayResult = { replayed: 0, accepted: 0, duplicates: 0, rejected: [] };
+  const result: ReplayResult = {
+    replayed: 0,
+    accepted: 0,
+    duplicates: 0,
+    rejected: [],
+    lastId: letters.at(-1)?.id ?? null,
+  };
   for (const letter of letters) {
     const { id } = letter;
     try {
@@ -41,9 +50,10 @@ export async function replayLetters(
       result.duplicates += answer.duplicates;
       for (const { code, message } of answer.rejected) result.rejected.push({ id, code, message });
       if (answer.rejected.length === 0) onDone(id);
-    } catch (error) {
-      if (!(error instanceof TwinmeshError) || error.spec.retryable) throw error;
-      result.rejected.push({ id, code: error.code, message: messageOf(error) });
+    } catch (thrown) {
+      const error = asTwinmeshError(thrown);
+      if (error.spec.retryable || error.code === 'internal') throw error;
+      result.rejected.push({ id, code: error.code, message: error.message });
     }
   }
   return result;

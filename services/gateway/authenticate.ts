@@ -10,7 +10,9 @@ import type { RateLimiter, RateVerdict } from './rate-limit.ts';
  *  1. A key is a header (Authorization: Bearer, or x-api-key), never a part of the address, which ends up in logs.
  *  2. A wrong key is refused even where no key is needed, so that nobody believes it works.
  *  3. The address is that of the connection: X-Forwarded-For is what anybody writes into it.
- *  4. Guessing costs the budget of the address; a good key has a budget of its own.
+ *  4. A good key has a budget of its own; an address has one for requests without a key and one for wrong keys. Once
+ *     the latter is spent, its unknown keys are refused unseen, which spares the store; keys that were good before are
+ *     still looked at, so that a guesser behind the same proxy does not lock the others out.
  */
 export interface Identity {
   user: Caller | null;
@@ -22,6 +24,8 @@ export interface Identity {
 
 export interface AuthenticateOptions {
   authenticate(presented: string): Promise<Caller | null>;
+  /** Whether this key has been good here before; it may not be any more. */
+  knows(presented: string): boolean;
   limiter: RateLimiter;
   metricsToken: string | null;
 }
@@ -42,10 +46,12 @@ export async function identify(req: IncomingMessage, options: AuthenticateOption
     admit(await options.limiter.take('metrics token'));
     return { user: null, loopback, metricsToken: true };
   }
-  admit(await options.limiter.peek(`address:${address}`));
+  const guesses = `wrong keys:${address}`;
+  const budget = await options.limiter.peek(guesses);
+  if (!budget.allowed && !options.knows(presented)) admit(budget);
   const user = await options.authenticate(presented);
   if (user === null) {
-    admit(await options.limiter.take(`address:${address}`));
+    admit(await options.limiter.take(guesses));
     throw new TwinmeshError('unauthenticated', 'The key is not known, or it has been revoked.');
   }
   admit(await options.limiter.take(`key:${user.keyId}`));

@@ -10,17 +10,33 @@ export type Handler = (req: IncomingMessage, res: ServerResponse, expectsContinu
 
 const MAX_CONNECTIONS = 10_000;
 
-export function createHttpServer(handler: Handler): Server {
+export interface Patience {
+  headersMs: number;
+  requestMs: number;
+  idleMs: number;
+  keepAliveMs: number;
+  checkEveryMs: number;
+}
+
+const PATIENCE: Patience = {
+  headersMs: 10_000,
+  requestMs: 60_000,
+  idleMs: 120_000,
+  keepAliveMs: 10_000,
+  checkEveryMs: 5_000,
+};
+
+export function createHttpServer(handler: Handler, patience: Patience = PATIENCE): Server {
   const server = createServer({
-    headersTimeout: 10_000,
-    requestTimeout: 60_000,
-    keepAliveTimeout: 10_000,
-    connectionsCheckingInterval: 5_000,
+    headersTimeout: patience.headersMs,
+    requestTimeout: patience.requestMs,
+    keepAliveTimeout: patience.keepAliveMs,
+    connectionsCheckingInterval: patience.checkEveryMs,
     // The id of a fleet stream comes back in a header and grows with the number of shards.
     maxHeaderSize: 32_768,
     insecureHTTPParser: false,
   });
-  server.setTimeout(120_000);
+  server.setTimeout(patience.idleMs);
   server.maxConnections = MAX_CONNECTIONS;
   server.on('request', (req: IncomingMessage, res: ServerResponse) => handler(req, res, false));
   // Not answered by Node itself: a body is asked for only after its sender has been let in.

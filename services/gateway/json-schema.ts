@@ -46,7 +46,7 @@ function shorthand(text: string): Rule {
 }
 
 function isOptional(rule: Rule): boolean {
-  if (rule.type === 'multi') return (rule.rules as unknown[]).some((each) => isOptional(ruleOf(each)));
+  if (rule.type === 'multi' && (rule.rules as unknown[]).some((each) => isOptional(ruleOf(each)))) return true;
   return rule.optional === true || rule.default !== undefined || rule.type === 'forbidden';
 }
 

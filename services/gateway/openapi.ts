@@ -113,11 +113,13 @@ function parameter(
 
 function headersOf(route: Route): JsonSchema[] {
   const text = (name: string, description: string) => parameter(name, 'header', { type: 'string', description }, false);
+  const own: JsonSchema[] = [];
   if (route.docs.stream === 'sse')
-    return [text('Last-Event-ID', 'Id of the last event received: the stream goes on behind it.')];
-  if (!route.path.startsWith('/api/v1/twins/:twinId')) return [];
-  if (route.method === 'GET') return [text('If-None-Match', 'ETag of what you have: 304 while it is the newest.')];
-  if (!route.audited) return [];
+    own.push(text('Last-Event-ID', 'Id of the last event received: the stream goes on behind it.'));
+  if (!route.path.startsWith('/api/v1/twins/:twinId')) return own;
+  if (route.path === '/api/v1/twins/:twinId' && route.method === 'GET')
+    own.push(text('If-None-Match', 'ETag of what you have: 304 while it is the newest.'));
+  if (!route.audited) return own;
   return [
     text('Idempotency-Key', 'Makes a retry harmless: the same key again answers the first result.'),
     text('If-Match', 'ETag the twin must still have; otherwise 412.'),

@@ -61,6 +61,11 @@ export class KeyRing {
     }
   }
 
+  /** Whether the key has been good before, and not been forgotten since; without asking the store. */
+  knows(presented: string): boolean {
+    return this.#known.has(sha256(presented).toString('base64'));
+  }
+
   /** A key was revoked or rotated: nothing remembered about it counts any more. */
   forget(keyId: string): void {
     this.#generation++;

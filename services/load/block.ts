@@ -28,8 +28,10 @@ export interface Block {
 
 /** A file, or the files of a matrix, as blocks. What has been read before a fault is handed out before it throws. */
 export interface Blocks {
-  /** For the checkpoint: names content and reading of it. */
+  /** For people. */
   readonly title: string;
+  /** Which files, with which content: what a checkpoint is valid for. */
+  readonly identity: readonly unknown[];
   readonly sizeBytes: number;
   bytesRead(): number;
   from(position: Position): AsyncGenerator<Block>;

@@ -65,13 +65,18 @@ export async function openDataFile(path: string): Promise<DataFile> {
     sizeBytes: size,
     mtimeMs,
     gzip,
-    head: Buffer.alloc(0),
+    head: Buffer.alloc(0) as Buffer,
     bytesRead: () => Math.min(size, skippedBytes + ((stream as { bytesRead?: number } | null)?.bytesRead ?? 0)),
     chunks,
   };
   data.head = await headOf(chunks);
   if (data.head.includes(0)) throw new TwinmeshError('bad_request', `${path} is no text file: it holds NUL bytes.`);
   return data;
+}
+
+/** Names a file and its content as far as a glance tells. */
+export function fileIdentity({ path, sizeBytes, mtimeMs }: DataFile): unknown {
+  return [path, sizeBytes, mtimeMs];
 }
 
 /** A damaged file still has a head when its damage lies behind it. */

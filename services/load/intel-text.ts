@@ -21,6 +21,7 @@ const COLON = 58;
 /** An updated timestamp of one part is a number of seconds or milliseconds; no sensor of the lab measures as much. */
 const LEAST_STAMP = 1e8;
 const MOST_PARTS = 9;
+const NAMES_KEPT = 65_536;
 const POWERS = Array.from({ length: 23 }, (_, i) => 10 ** i);
 
 // Where the parts of the line at hand begin and end. Everything below is synchronous.
@@ -37,15 +38,15 @@ export function intelReading(bytes: Uint8Array, start: number, end: number): Raw
   if (parts === 4 || parts === 5) return withoutData(bytes, parts);
   if (parts !== 8 && parts !== 9) return 'part_count';
   const arrived = dateTime(bytes, 0);
-  if (arrived !== arrived) return 'bad_time';
+  if (Number.isNaN(arrived)) return 'bad_time';
   if (parts === 9) {
     const updated = dateTime(bytes, 7);
-    if (updated !== updated) return looksLikeDate(bytes, 7) ? 'bad_time' : 'part_count';
+    if (Number.isNaN(updated)) return looksLikeDate(bytes, 7) ? 'bad_time' : 'part_count';
     return reading(bytes, 2, 3, updated, undefined);
   }
   if (isStamp(bytes, 7)) {
     const updated = stamp(bytes, 7);
-    return updated !== updated ? 'bad_time' : reading(bytes, 2, 3, updated, undefined);
+    return Number.isNaN(updated) ? 'bad_time' : reading(bytes, 2, 3, updated, undefined);
   }
   const epoch = whole(bytes, 2);
   if (epoch < 0) return 'not_a_number';
@@ -58,7 +59,7 @@ export function looksLikeIntelText(head: string): boolean {
 }
 
 function withoutData(bytes: Uint8Array, parts: number): IntelSkip {
-  if (dateTime(bytes, 0) !== dateTime(bytes, 0)) return 'bad_time';
+  if (Number.isNaN(dateTime(bytes, 0))) return 'bad_time';
   if (whole(bytes, 2) < 0) return 'bad_mote_id';
   const dated = parts === 4 ? isStamp(bytes, 3) : looksLikeDate(bytes, 3);
   return dated ? 'no_sensor_data' : 'part_count';
@@ -79,11 +80,17 @@ function reading(
   const voltage = decimal(bytes, firstValue + 3);
   if (temperature === null || humidity === null || light === null || voltage === null) return 'not_a_number';
   return {
-    id: id < 65_536 ? (moteNames[id] ??= String(id)) : String(id),
+    id: nameOf(id),
     at: wireTime(ms),
     values: { temperature, humidity, light, voltage },
     seq,
   };
+}
+
+function nameOf(id: number): string {
+  if (id >= NAMES_KEPT) return String(id);
+  moteNames[id] ??= String(id);
+  return moteNames[id];
 }
 
 /** A time as the door takes it without doubt: numbers below 10^11 would be read as seconds. */

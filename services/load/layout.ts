@@ -3,7 +3,7 @@ import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Kind, RawReading } from '../../actors/protocol/kind.ts';
 import { BEGINNING, type Blocks, type Position } from './block.ts';
 import { cellsOf, csvLines, lineText, type Separator, separatorOf } from './csv-line.ts';
-import { type DataFile, openDataFile } from './data-file.ts';
+import { type DataFile, fileIdentity, openDataFile } from './data-file.ts';
 import { intelReading, looksLikeIntelText } from './intel-text.ts';
 import { kindMap } from './kind-map.ts';
 import { type LineReader, lineBlocks, messageBlocks } from './line-blocks.ts';
@@ -26,7 +26,8 @@ export interface ReadPlan {
   decode: ((message: unknown) => RawReading) | null;
 }
 
-const JSON_DEPTH = 16;
+/** Levels that an NDJSON message may nest. */
+export const JSON_DEPTH = 16;
 const INTEL_METRICS = ['temperature', 'humidity', 'light', 'voltage'];
 
 /** The files in the order given, as few `Blocks` as belong together. Throws bad_request naming the file at fault. */
@@ -36,6 +37,7 @@ export async function openBlocks(paths: readonly string[], plan: ReadPlan): Prom
   if (plan.map?.format === 'matrix') return [matrixBlocks(plan.map, files, plan.startMs)];
   return files.map((file) => ({
     title: file.name,
+    identity: [fileIdentity(file)],
     sizeBytes: file.sizeBytes,
     bytesRead: file.bytesRead,
     from: readerOf(file, plan),
@@ -90,8 +92,7 @@ function ndjsonReader(file: DataFile, plan: ReadPlan, first: string | undefined)
   }
   const { map, decode } = plan;
   if (map === null && decode === null) return (from) => messageBlocks(file, from, plan.messageBytes);
-  const rows =
-    map === null ? null : rowReader(map, { fileName: file.name, startMs: plan.startMs, header: null });
+  const rows = map === null ? null : rowReader(map, { fileName: file.name, startMs: plan.startMs, header: null });
   const limits = { maxBytes: plan.messageBytes, maxDepth: JSON_DEPTH };
   const read: LineReader = (bytes, start, end, row) => {
     const text = lineText(bytes, start, end);

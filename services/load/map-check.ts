@@ -25,7 +25,8 @@ export function checkMap(content: unknown): string[] {
   } else faults.push('metrics must name at least one metric');
   checkAttributes(content.attributes, matrix, faults);
   for (const name of ['seq', 'key', 'unit']) {
-    if (content[name] !== undefined && (matrix ? name !== 'unit' : false)) faults.push(`${name} has no place in a matrix`);
+    if (content[name] !== undefined && (matrix ? name !== 'unit' : false))
+      faults.push(`${name} has no place in a matrix`);
     if (content[name] !== undefined && !isText(content[name])) faults.push(`${name} must be a text`);
   }
   if (content.missing !== undefined && !isList(content.missing, (text) => typeof text === 'string'))
@@ -73,11 +74,16 @@ function checkTime(time: Record<string, unknown>, matrix: boolean, faults: strin
   }
   if (way !== 'offset') return;
   known(time, 'time', ['offset'], faults);
-  if (!Array.isArray(time.offset) || time.offset.length === 0)
-    return void faults.push('time.offset must be a list of terms');
-  time.offset.forEach((term: unknown, i) => {
+  if (!Array.isArray(time.offset) || time.offset.length === 0) {
+    faults.push('time.offset must be a list of terms');
+    return;
+  }
+  for (const [i, term] of (time.offset as unknown[]).entries()) {
     const where = `time.offset[${i}]`;
-    if (!isObject(term)) return void faults.push(`${where} must be an object`);
+    if (!isObject(term)) {
+      faults.push(`${where} must be an object`);
+      continue;
+    }
     const of = oneOf(term, where, matrix ? ['count'] : ['column', 'count'], faults);
     known(term, where, ['column', 'count', 'seconds', 'from'], faults);
     if (of === 'column' && !isText(term.column)) faults.push(`${where}.column must name a column`);
@@ -87,7 +93,7 @@ function checkTime(time: Record<string, unknown>, matrix: boolean, faults: strin
     if (of === 'count' && term.from !== undefined) faults.push(`${where}.from goes with a column`);
     for (const name of ['seconds', 'from'])
       if (term[name] !== undefined && !Number.isFinite(term[name])) faults.push(`${where}.${name} must be a number`);
-  });
+  }
 }
 
 function checkValue(metric: string, rule: unknown, matrix: boolean, faults: string[]): void {
@@ -98,7 +104,10 @@ function checkValue(metric: string, rule: unknown, matrix: boolean, faults: stri
     else if (rule === '') faults.push(`${where} must name a column`);
     return;
   }
-  if (!isObject(rule)) return void faults.push(`${where} must be the name of a column, or an object`);
+  if (!isObject(rule)) {
+    faults.push(`${where} must be the name of a column, or an object`);
+    return;
+  }
   const way = oneOf(rule, where, matrix ? ['file'] : ['column', 'product', 'constant'], faults);
   known(rule, where, [way ?? '', 'factor', 'offset', 'decimals'], faults);
   if ((way === 'column' || way === 'file') && !isText(rule[way])) faults.push(`${where}.${way} must be a text`);
@@ -113,7 +122,10 @@ function checkValue(metric: string, rule: unknown, matrix: boolean, faults: stri
 
 function checkAttributes(attributes: unknown, matrix: boolean, faults: string[]): void {
   if (attributes === undefined) return;
-  if (!isObject(attributes)) return void faults.push('attributes must be an object');
+  if (!isObject(attributes)) {
+    faults.push('attributes must be an object');
+    return;
+  }
   for (const [name, rule] of Object.entries(attributes)) {
     const where = `attributes.${name}`;
     if (!isObject(rule)) {

@@ -2,7 +2,7 @@ import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { RawReading } from '../../actors/protocol/kind.ts';
 import { BLOCK_READINGS, type Block, type Blocks, type Position } from './block.ts';
 import { cellsOf, lineText } from './csv-line.ts';
-import type { DataFile } from './data-file.ts';
+import { type DataFile, fileIdentity } from './data-file.ts';
 import { wireTime } from './intel-text.ts';
 import { count, emptyBlock } from './line-blocks.ts';
 import type { DataMap, ValueRule } from './map.ts';
@@ -110,6 +110,7 @@ export function matrixBlocks(map: DataMap, files: readonly DataFile[], startMs: 
 
   return {
     title: files.map(({ name }) => name).join(' + '),
+    identity: files.map(fileIdentity),
     sizeBytes: files.reduce((sum, file) => sum + file.sizeBytes, 0),
     bytesRead: () => files.reduce((sum, file) => sum + file.bytesRead(), 0),
     from,

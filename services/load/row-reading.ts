@@ -47,15 +47,14 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
       let value: unknown = Object.hasOwn(row, name) ? (row as Record<string, unknown>)[name] : undefined;
       if (value === undefined && path.length > 1) {
         value = row;
-        for (const step of path)
-          value = isObject(value) && Object.hasOwn(value, step) ? value[step] : undefined;
+        for (const step of path) value = isObject(value) && Object.hasOwn(value, step) ? value[step] : undefined;
       }
       return value === null || (typeof value === 'string' && missing.has(value)) ? undefined : value;
     };
   };
   const id = idOf(map, context, cell);
   const at = timeOf(map, context, cell);
-  const metrics = Object.entries(map.metrics).map(([name, rule]) => ({ name, value: valueOf(rule, cell) }));
+  const metrics = Object.entries(map.metrics).map(([name, rule]) => ({ name, value: metricOf(rule, cell) }));
   const attributes = Object.entries(map.attributes ?? {}).map(([name, rule]) => ({
     name,
     value: 'column' in rule ? cell(rule.column) : () => rule.constant,
@@ -121,7 +120,11 @@ function idOfFile(pattern: string | true, fileName: string, mapName: string): st
   return found;
 }
 
-function timeOf(map: DataMap, context: RowContext, cell: (name: string) => Cell): (row: Row, number: number) => unknown {
+function timeOf(
+  map: DataMap,
+  context: RowContext,
+  cell: (name: string) => Cell,
+): (row: Row, number: number) => unknown {
   const rule = map.time;
   if ('offset' in rule) {
     const start = startOf(map, context.startMs);
@@ -176,7 +179,7 @@ function termOf(term: OffsetTerm, cell: (name: string) => Cell): (row: Row, numb
   };
 }
 
-function valueOf(rule: string | ValueRule, cell: (name: string) => Cell): Cell {
+function metricOf(rule: string | ValueRule, cell: (name: string) => Cell): Cell {
   if (typeof rule === 'string') {
     const value = cell(rule);
     return (row) => asNumber(value(row));

@@ -40,7 +40,11 @@ function* leaves(value: unknown, path: string[]): Generator<string[]> {
 }
 
 /** A copy with another value at the path; what is not there yet is made. */
-export function changed(object: Record<string, unknown>, path: readonly string[], value: unknown): Record<string, unknown> {
+export function changed(
+  object: Record<string, unknown>,
+  path: readonly string[],
+  value: unknown,
+): Record<string, unknown> {
   const [key, ...rest] = path;
   if (rest.length === 0) return { ...object, [key]: value };
   const inner = isObject(object[key]) ? object[key] : {};

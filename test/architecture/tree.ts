@@ -4,12 +4,12 @@ import { join, relative } from 'node:path';
 /** The project's own files, as the architecture tests look at them. Paths are relative to the root, with slashes. */
 export const ROOT = join(import.meta.dirname, '..', '..');
 
-const SKIPPED = new Set(['node_modules', 'data', 'coverage', '.git']);
+const SKIPPED = new Set(['node_modules', 'data', 'coverage']);
 
 export function filesUnder(folder: string, matches: (path: string) => boolean = () => true): string[] {
   const found: string[] = [];
   for (const entry of readdirSync(join(ROOT, folder), { withFileTypes: true })) {
-    if (SKIPPED.has(entry.name)) continue;
+    if (SKIPPED.has(entry.name) || (entry.name.startsWith('.') && entry.name !== '.ci')) continue;
     const path = relative(ROOT, join(ROOT, folder, entry.name)).replaceAll('\\', '/');
     if (entry.isDirectory()) found.push(...filesUnder(path, matches));
     else if (matches(path)) found.push(path);

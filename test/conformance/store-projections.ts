@@ -85,6 +85,8 @@ export function storeProjections(fresh: Fresh): void {
       await writer.commit([0], { events: [alert('alert.raised', 1, 1), alert('alert.cleared', 2, 5)] });
       await writer.commit([0], { events: [alert('alert.raised', 3, 4), alert('alert.acknowledged', 4, 5)] });
       expect(await peek.alerts()).toMatchObject([{ state: 'cleared', acknowledged: false, revision: 5 }]);
+      await writer.commit([0], { events: [alert('alert.acknowledged', 6, 5, { by: 'late' })] });
+      expect(await peek.alerts()).toMatchObject([{ state: 'cleared', acknowledged: false, acknowledgedBy: null }]);
       // A change of an alert that is not there makes none.
       await writer.commit([0], { events: [alert('alert.cleared', 5, 9, { alertId: 'B' })] });
       expect(await peek.alerts()).toHaveLength(1);

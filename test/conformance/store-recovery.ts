@@ -193,9 +193,10 @@ export function storeRecovery(fresh: Fresh): void {
           reading(twin, 1, { at: T0 + 100_000 }),
           reading(twin, 2, { at: T0 + 60_001 }),
           reading(twin, null, { at: T0 + 70_000 }),
+          reading(twin, 3, { at: T0 + 60_000 }),
         ],
         snapshots: [snapshot(twin, 1, { floorAt: T0 + 60_000 })],
-        summaries: [summary(twin, 2)],
+        summaries: [summary(twin, 3)],
       });
       const [{ tail }] = await store.loadTail(0);
       expect(tail.map((of) => of.revision)).toEqual([2]);
@@ -214,6 +215,9 @@ export function storeRecovery(fresh: Fresh): void {
       expect((await store.shards())[0]).toMatchObject({ commitNo: 3, snapshotFloor: 2 });
       const [{ tail }] = await store.loadTail(0);
       expect(tail.map((of) => of.revision)).toEqual([2]);
+      // The word of the host is taken for it: nothing is searched.
+      await writer.commit([0], {}, { clean: true });
+      expect(await store.loadTail(0)).toEqual([]);
     });
 
     it('keeps a replaced snapshot only every 50,000 entries', async () => {
@@ -223,9 +227,12 @@ export function storeRecovery(fresh: Fresh): void {
       const twin = key(0);
       await writer.commit([0], { summaries: [summary(twin, 1)] });
       for (const revision of [10, 20_000, 50_000, 60_000, 99_999, 110_000, 110_000, 170_000]) {
-        await writer.commit([0], { snapshots: [snapshot(twin, revision)] });
+        await writer.commit([0], { snapshots: [snapshot(twin, revision, { wakeAt: T0 + revision })] });
       }
       expect(await peek.snapshots(twin)).toEqual([50_000, 110_000, 170_000]);
+      // Those that are kept are history: they wake nobody.
+      expect(await store.dueWakes([0], T0 + 169_999, 10)).toEqual([]);
+      expect(await store.dueWakes([0], T0 + 170_000, 10)).toHaveLength(1);
       // An older one does not become the newest.
       await writer.commit([0], { snapshots: [snapshot(twin, 60_000)] });
       const [stored] = await store.loadTwins(0, [twinIdOf(twin)]);

@@ -180,6 +180,9 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
   it('locks in shard order, whatever the order of the cut', async () => {
     const a = new Writer(store, 'a');
     await a.claim(2, 4, 6);
+    // Rows lie the other way round, so that neither the table nor the cut happens to be in order.
+    await sql.exec(`create temporary table turned as select * from shards; delete from shards;
+      insert into shards select * from turned order by shard desc;`);
     const blocker = await Held.open(url);
     await blocker.query('select from shards where shard = 4 for update');
     const free = async () => {

@@ -12,6 +12,8 @@ export class Scheduler {
   /** Milliseconds since the simulation began. */
   time = 0;
   steps = 0;
+  /** The process to which something happened last: whatever runs until the next step runs in it. */
+  running: Process | null = null;
   readonly #maxSteps: number;
   readonly #heap: Step[] = [];
   #sequence = 0;
@@ -132,8 +134,12 @@ export class Process {
   /** Something reaches the process. */
   run(what: () => void): void {
     if (!this.alive) return;
-    if (this.paused) this.#held.push(what);
-    else what();
+    if (this.paused) {
+      this.#held.push(what);
+      return;
+    }
+    this.scheduler.running = this;
+    what();
   }
 
   pause(forMs: number): void {

@@ -11,6 +11,7 @@ export class LogServer {
   readonly #scheduler: Scheduler;
   readonly #maxReadings: number;
   readonly #shards: LogMessage[][];
+  /** Position up to which each shard has been committed, in the numbering of this generation. */
   readonly #committed: number[];
   readonly connections = new Set<LogConnection>();
   /** Number of the newest message. */
@@ -33,11 +34,22 @@ export class LogServer {
       throw new TwinmeshError('overloaded', 'The log is full.');
     }
     const position = ++this.last;
-    const appendedAt = Math.floor(EPOCH + this.#scheduler.time + this.wallOffsetMs);
-    this.#shards[batch.shard].push({ ...batch, position, appendedAt });
+    this.#shards[batch.shard].push({ ...batch, position, appendedAt: this.nowMs });
     this.held += batch.readings.length;
     for (const connection of this.connections) connection.pump(batch.shard);
     return position;
+  }
+
+  get nowMs(): number {
+    return Math.floor(EPOCH + this.#scheduler.time + this.wallOffsetMs);
+  }
+
+  /** Whether messages of a shard have not been committed, by position and id of what has. */
+  isBehind(shard: number, position: number, id: string | null): boolean {
+    const newest = this.#shards[shard].at(-1);
+    if (!newest) return false;
+    if (newest.position !== position) return newest.position > position || newest.position > this.#committed[shard];
+    return newest.id !== id;
   }
 
   after(shard: number, position: number, limit: number): LogMessage[] {
@@ -95,6 +107,8 @@ interface Reader {
   taken: number;
   generation: number;
   buffer: LogMessage[];
+  /** Position of a message that was taken → generation of the log it was taken from. */
+  handed: Map<number, number>;
   closed: boolean;
   broken: boolean;
   pumping: boolean;
@@ -136,6 +150,7 @@ export class LogConnection implements Log {
       taken: afterPosition,
       generation: this.#server.generation,
       buffer: [],
+      handed: new Map(),
       closed: false,
       broken: false,
       pumping: false,
@@ -154,6 +169,7 @@ export class LogConnection implements Log {
           readings += message.readings.length;
           taken.push(message);
           reader.taken = message.position;
+          reader.handed.set(message.position, reader.generation);
           reader.buffer.shift();
         }
         return taken;
@@ -165,7 +181,8 @@ export class LogConnection implements Log {
   }
 
   committed(shard: number, position: number, _outcomes: readonly MessageOutcome[]): void {
-    const generation = this.#readers.get(shard)?.generation ?? -1;
+    // a number that was handed out before the log went back may by now stand for another message
+    const generation = this.#readers.get(shard)?.handed.get(position) ?? -1;
     this.#network.send(this.#process.name, 'log', () => this.#server.committed(shard, position, generation));
   }
 

@@ -55,13 +55,22 @@ export class Network {
     if (how !== 'there') this.#cuts.add(`${b}>${a}`);
   }
 
+  /** One link works again. */
+  mend(a: string, b: string): void {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ]) {
+      if (this.#cuts.delete(`${from}>${to}`)) for (const told of this.onHealed) told(from, to);
+    }
+  }
+
+  /** Everything works again. */
   heal(): void {
-    const cuts = [...this.#cuts];
-    this.#cuts.clear();
     this.weather.clear();
-    for (const cut of cuts) {
+    for (const cut of [...this.#cuts]) {
       const [from, to] = cut.split('>');
-      for (const told of this.onHealed) told(from, to);
+      this.mend(from, to);
     }
   }
 
@@ -117,6 +126,32 @@ export class Network {
           from.run(() => end(() => (answer.ok ? resolve(answer.value) : reject(answer.error)))),
         );
       });
+    });
+  }
+
+  /** A call of a process to another one, which answers when it can. Rejects with what `serve` rejects with, or `Lost`. */
+  call<T>(from: Process, to: Process, serve: () => Promise<T>, timeoutMs: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let over = false;
+      const end = (settle: () => void): void => {
+        if (over) return;
+        over = true;
+        timer.cancel();
+        settle();
+      };
+      const timer = from.clock.after(timeoutMs, () => end(() => reject(new Lost(true, `${to.name} did not answer`))));
+      const reply = (settle: () => void): void => {
+        // what a dead process still computes is never heard
+        if (to.alive) this.send(to.name, from.name, () => from.run(() => end(settle)));
+      };
+      this.send(from.name, to.name, () =>
+        to.run(() => {
+          serve().then(
+            (value) => reply(() => resolve(value)),
+            (error) => reply(() => reject(error)),
+          );
+        }),
+      );
     });
   }
 

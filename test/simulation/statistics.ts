@@ -12,7 +12,8 @@ export interface WindowStatistics {
   max: number | null;
   last: number | null;
   slope: number | null;
-  z: number | null;
+  /** Undefined where the values before the newest do not differ: rounding alone would decide. */
+  z: number | null | undefined;
   ewma?: number;
 }
 
@@ -39,7 +40,7 @@ export function statisticsOf(readings: readonly Reading[], last: number): Window
     max: Math.max(...values),
     last,
     slope: count > 1 && spreadAt > 0 ? (covariance / spreadAt) * 1000 : null,
-    z: stdWithout > 1e-7 ? (last - meanOf(without)) / stdWithout : null,
+    z: without.length < 2 ? null : stdWithout > 1e-6 ? (last - meanOf(without)) / stdWithout : undefined,
   };
 }
 

@@ -18,11 +18,18 @@ export class StoreServer {
   refusal: (cut: Cut) => string | null = () => null;
   /** Cuts that are aborted whatever happens: rows that no database would take. */
   unstorable: (cut: Cut) => string | null = () => null;
+  /** It answers every request that it cannot. */
+  down = false;
   readonly #watcher: StoreWatcher;
 
   constructor(kinds: readonly Kind[], shards: number, watcher: StoreWatcher) {
     this.ledger.open(kinds, shards);
     this.#watcher = watcher;
+  }
+
+  up<T>(serve: () => T): T {
+    if (this.down) throw new TwinmeshError('store_down', 'the store is out of sorts');
+    return serve();
   }
 
   commit(cut: Cut, process: Process): Set<number> {
@@ -48,7 +55,7 @@ export function connectStore(server: StoreServer, network: Network, process: Pro
   const { ledger } = server;
   const ask = async <T>(serve: () => T): Promise<T> => {
     try {
-      return await network.request(process, 'store', serve, STORE_TIMEOUT_MS);
+      return await network.request(process, 'store', () => server.up(serve), STORE_TIMEOUT_MS);
     } catch (error) {
       throw error instanceof Lost ? new TwinmeshError('store_down', error.message) : error;
     }
@@ -70,7 +77,7 @@ export function connectStore(server: StoreServer, network: Network, process: Pro
       const copy = ledger.copyOf(cut);
       try {
         // copied once more at each arrival: a request that arrives twice must not share rows with itself
-        const serve = (): Set<number> => server.commit(ledger.copyOf(copy), process);
+        const serve = (): Set<number> => server.up(() => server.commit(ledger.copyOf(copy), process));
         return await network.request(process, 'store', serve, STORE_TIMEOUT_MS);
       } catch (error) {
         if (!(error instanceof Lost)) throw error;

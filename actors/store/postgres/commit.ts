@@ -89,7 +89,7 @@ fence as (
     commit_no = s.commit_no + 1, position = c.position, position_id = c.position_id, position_at = c.position_at,
     event_seq = c.event_seq, snapshot_floor = case when c.clean then s.commit_no + 1 else s.snapshot_floor end, attempts = 0
   from cut c
-  where s.shard = c.shard and true and s.epoch = c.epoch and s.commit_no = c.commit_no
+  where s.shard = c.shard and s.owner = ${node} and s.epoch = c.epoch and s.commit_no = c.commit_no
     and (select count(*) from locked) > 0
   returning s.shard)`;
 }

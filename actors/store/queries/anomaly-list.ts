@@ -121,22 +121,6 @@ export async function reviewAnomaly(sql: Sql, anomalyId: string, review: Review)
   return anomalyItem(row);
 }
 
-/** Rejected of all that were reviewed, of the anomalies since `sinceMs`; null where none has been reviewed. */
-export async function falsePositiveRate(
-  sql: Sql,
-  options: { kind?: string; sinceMs?: number } = {},
-): Promise<number | null> {
-  const b = new Binder();
-  const where = ['is_confirmed is not null'];
-  if (options.kind !== undefined) where.push(`kind = ${b.add(options.kind, '::text')}`);
-  if (options.sinceMs !== undefined) where.push(`at >= ${b.time(options.sinceMs)}`);
-  const [row] = await sql.query<{ rejected: number; reviewed: number }>(
-    `select count(*) filter (where not is_confirmed) as rejected, count(*) as reviewed from anomaly_events where ${where.join(' and ')}`,
-    b.values,
-  );
-  return row.reviewed === 0 ? null : row.rejected / row.reviewed;
-}
-
 /** `18-28`, in as many digits as tell the ends apart. */
 export function rangeText(lo: number | null, hi: number | null): string | null {
   if (lo === null || hi === null) return null;

@@ -3,12 +3,12 @@ import { parseTwinId } from '../../protocol/twin-id.ts';
 import type { Sql } from '../sql.ts';
 import { Binder, decodeCursor, encodeCursor, limitOf, type Page, pageOf } from './page.ts';
 import type { Span } from './span.ts';
-import { findTwin } from './twin-key.ts';
 
-/** Events, newest first: of one twin by revision, of the fleet by event time. */
+/** Events of the fleet, newest first by event time. */
 export interface EventQuery {
   kind?: string;
-  /** Types separated by commas, e.g. `alert.raised,alert.cleared`. */
+  twinId?: string;
+  /** Types, or the parts before their dots, separated by commas: `alert,health.changed`. */
   type?: string;
   span: Partial<Span>;
   /** 1 to 1,000, default 100. */
@@ -17,7 +17,7 @@ export interface EventQuery {
 }
 
 export interface EventItem {
-  eventId: string;
+  event_id: string;
   twinId: string;
   kind: string;
   type: string;
@@ -42,26 +42,8 @@ interface Row {
 
 const COLUMNS = 'e.shard, e.seq, e.event_id, e.twin_id, e.kind, e.type, e.revision, e.at, e.received_at, e.body';
 
-/** Throws `bad_id`, `not_found`, `bad_request`. */
-export async function eventsOfTwin(sql: Sql, twinId: string, query: EventQuery): Promise<Page<EventItem>> {
-  const limit = limitOf(query.limit, 100, 1_000);
-  const twin = await findTwin(sql, twinId);
-  const b = new Binder();
-  const where = [`e.twin = ${b.add(twin.twin, '::bigint')}`, ...conditions(query, b)];
-  const scope = JSON.stringify(['events', twinId, query.type ?? null]);
-  if (query.cursor !== undefined) {
-    const [revision, seq] = decodeCursor(query.cursor, scope, ['integer', 'integer']);
-    where.push(`(e.revision, e.seq) < (${b.add(revision, '::bigint')}, ${b.add(seq, '::bigint')})`);
-  }
-  const rows = await sql.query<Row>(
-    `select ${COLUMNS} from events e where ${where.join(' and ')} order by e.revision desc, e.seq desc limit ${limit + 1}`,
-    b.values,
-  );
-  return pageOf(rows, limit, eventItem, (row) => encodeCursor(scope, [row.revision, row.seq]));
-}
-
 /** Throws `bad_request`. */
-export async function eventsOfFleet(sql: Sql, query: EventQuery & { twinId?: string }): Promise<Page<EventItem>> {
+export async function listEvents(sql: Sql, query: EventQuery): Promise<Page<EventItem>> {
   const limit = limitOf(query.limit, 100, 1_000);
   const b = new Binder();
   const where = ['true', ...conditions(query, b)];
@@ -89,10 +71,14 @@ function conditions(query: EventQuery, b: Binder): string[] {
   const out: string[] = [];
   if (query.type !== undefined) {
     const types = query.type.split(',').map((type) => type.trim());
-    if (types.length > 20 || types.some((type) => !/^[a-z]+\.[a-z_]+$/.test(type))) {
-      throw new TwinmeshError('bad_request', 'type: names such as alert.raised, separated by commas.');
+    if (types.length > 20 || types.some((type) => !/^[a-z]+(\.[a-z_]+)?$/.test(type))) {
+      throw new TwinmeshError('bad_request', 'type: names such as alert or alert.raised, separated by commas.');
     }
-    out.push(`e.type = any(${b.add(types, '::text[]')})`);
+    const whole = types.filter((type) => type.includes('.'));
+    const parts = types.filter((type) => !type.includes('.'));
+    out.push(
+      `(e.type = any(${b.add(whole, '::text[]')}) or split_part(e.type, '.', 1) = any(${b.add(parts, '::text[]')}))`,
+    );
   }
   if (query.span.from !== undefined) out.push(`e.at >= ${b.time(query.span.from)}`);
   if (query.span.to !== undefined) out.push(`e.at < ${b.time(query.span.to)}`);
@@ -101,7 +87,7 @@ function conditions(query: EventQuery, b: Binder): string[] {
 
 function eventItem(row: Row): EventItem {
   return {
-    eventId: row.event_id,
+    event_id: row.event_id,
     twinId: row.twin_id,
     kind: row.kind,
     type: row.type,

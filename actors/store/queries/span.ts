@@ -42,13 +42,17 @@ export function instantOf(value: string | number, name: string): number {
   }
 }
 
-/** `from` and `to` as a caller gave them; what is missing stays open. Throws `bad_request`. */
-export function spanOf(from: string | number | undefined, to: string | number | undefined): Partial<Span> {
+/** A span as a caller gave it, under the names it has there; what is missing stays open. Throws `bad_request`. */
+export function spanOf(
+  from: string | number | undefined,
+  to: string | number | undefined,
+  names: readonly [string, string] = ['from', 'to'],
+): Partial<Span> {
   const span: Partial<Span> = {};
-  if (from !== undefined) span.from = instantOf(from, 'from');
-  if (to !== undefined) span.to = instantOf(to, 'to');
+  if (from !== undefined) span.from = instantOf(from, names[0]);
+  if (to !== undefined) span.to = instantOf(to, names[1]);
   if (span.from !== undefined && span.to !== undefined && span.from >= span.to) {
-    throw new TwinmeshError('bad_request', 'from: must lie before to.');
+    throw new TwinmeshError('bad_request', `${names[0]}: must lie before ${names[1]}.`);
   }
   return span;
 }

@@ -115,24 +115,32 @@ function inside(path, method, operation) {
   }
   const status = el('span', { class: 'status' });
   const answer = el('pre', { hidden: true });
-  const request = { path, method, operation, fields, body, contentType, status, answer };
-  const send = el('button', { type: 'button', onclick: () => run(request) }, 'Try it');
-  const stop = el('button', { type: 'button', class: 'quiet', onclick: () => openStream?.abort() }, 'Stop');
-  const streams = Object.values(operation.responses).some((r) => r.content?.['text/event-stream']);
-  const done = operation.responses['200']?.content?.['application/json']?.schema;
+  const request = { path, method, fields, body, contentType, status, answer };
+  const answers = operation.responses['200']?.content ?? {};
+  const streams = answers['text/event-stream'] !== undefined;
+  const done = answers['application/json']?.schema;
+  const button = (label, onclick, quiet) => el('button', { type: 'button', class: quiet ? 'quiet' : undefined, onclick }, label);
+  const send = streams && !done ? null : button('Try it', () => run(request, false));
+  const live = streams ? button('Follow live', () => run(request, true), send !== null) : null;
+  const stop = streams ? button('Stop', () => openStream?.abort(), true) : null;
   const data = done?.properties?.data ?? done;
   return el(
     'div',
     { class: 'inside' },
-    operation.description ? el('p', {}, operation.description) : null,
+    operation.description ? el('p', {}, ...prose(operation.description)) : null,
     fields.length > 0 ? el('div', {}, el('h3', {}, 'Parameters'), parameterTable(fields)) : null,
     body ? el('div', {}, el('h3', {}, `Body (${contentType})`), body) : null,
-    el('div', { class: 'row' }, send, streams ? stop : null, status),
+    el('div', { class: 'row' }, send, live, stop, status),
     answer,
     data && Object.keys(data).length > 0
       ? el('details', {}, el('summary', {}, 'Shape of the answer'), el('pre', {}, JSON.stringify(data, null, 2)))
       : null,
   );
+}
+
+/** Text with its `code` set as code. */
+function prose(text) {
+  return text.split('`').map((part, i) => (i % 2 === 1 ? el('code', {}, part) : part));
 }
 
 function parameterTable(fields) {
@@ -146,13 +154,13 @@ function parameterTable(fields) {
         el('th', { scope: 'row' }, el('code', {}, parameter.name), parameter.required ? el('b', { title: 'required' }, ' *') : null),
         el('td', {}, input),
         el('td', { class: 'type' }, `${parameter.in}, ${typeOf(parameter.schema)}`),
-        el('td', {}, parameter.description ?? ''),
+        el('td', {}, ...prose(parameter.description ?? '')),
       ),
     ),
   );
 }
 
-async function run({ path, method, fields, body, contentType, operation, status, answer }) {
+async function run({ path, method, fields, body, contentType, status, answer }, live) {
   const query = new URLSearchParams();
   const headers = {};
   let url = path;
@@ -166,8 +174,7 @@ async function run({ path, method, fields, body, contentType, operation, status,
   if ([...query].length > 0) url += `?${query}`;
   if (keyField.value.trim() !== '') headers.Authorization = `Bearer ${keyField.value.trim()}`;
   if (contentType) headers['Content-Type'] = contentType;
-  const streamOnly = !operation.responses['200']?.content?.['application/json'];
-  if (streamOnly && operation.responses['200']?.content?.['text/event-stream']) headers.Accept = 'text/event-stream';
+  if (live) headers.Accept = 'text/event-stream';
   openStream?.abort();
   openStream = new AbortController();
   answer.hidden = false;

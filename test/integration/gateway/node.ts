@@ -38,6 +38,8 @@ export interface HttpOptions {
   body?: unknown;
   raw?: string | Buffer;
   socketPath?: string;
+  /** Hang up once the headers are here: for streams. */
+  headersOnly?: boolean;
 }
 
 export interface HttpAnswer {
@@ -50,8 +52,9 @@ export interface HttpAnswer {
 
 export const GATEWAY_SERVICES = [audit, health, keys, kinds, twins] as unknown as ServiceSchema[];
 
+/** With `parts` it runs on those of another node, which stays their owner. */
 export async function startGateway(
-  options: { env?: Record<string, string>; services?: ServiceSchema[] } = {},
+  options: { env?: Record<string, string>; services?: ServiceSchema[]; parts?: Parts } = {},
 ): Promise<GatewayNode> {
   const dataDir = await mkdtemp(join(tmpdir(), 'tm-gw-'));
   const settings = loadSettings({
@@ -73,7 +76,10 @@ export async function startGateway(
     skipProcessEventRegistration: true,
     tracking: { enabled: true, shutdownTimeout: 2000 },
   });
-  const parts = await holdParts(broker, () => openParts(settings, { logger }));
+  const { parts: borrowed } = options;
+  const parts = await holdParts(broker, async () =>
+    borrowed ? { ...borrowed, settings, close: async () => undefined } : openParts(settings, { logger }),
+  );
   const stop = async () => {
     await broker.stop();
     await releaseParts(broker);
@@ -110,7 +116,13 @@ export async function startGateway(
 
 let told = 0;
 
-async function tell(parts: Parts, kind: string, id: string, values: Record<string, number>, at?: number): Promise<void> {
+async function tell(
+  parts: Parts,
+  kind: string,
+  id: string,
+  values: Record<string, number>,
+  at?: number,
+): Promise<void> {
   const { shardOf } = await import('../../../actors/protocol/twin-id.ts');
   const now = Date.now();
   await parts.log.append(
@@ -133,6 +145,11 @@ export function exchange(port: number, method: string, path: string, options: Ht
     if (payload !== undefined) headers['content-length'] ??= Buffer.byteLength(payload);
     const where = options.socketPath ? { socketPath: options.socketPath } : { host: '127.0.0.1', port };
     const req = httpRequest({ ...where, method, path, headers, agent: false }, (res) => {
+      if (options.headersOnly) {
+        resolve({ status: res.statusCode ?? 0, headers: res.headers, text: '', json: undefined });
+        res.destroy();
+        return;
+      }
       const chunks: Buffer[] = [];
       res.on('data', (chunk: Buffer) => chunks.push(chunk));
       res.on('error', reject);

@@ -15,6 +15,7 @@ function gate(perMinute = 5) {
       looked++;
       return key === 'good' ? USER : null;
     },
+    knows: (key: string) => key === 'good',
   };
   const call = (headers: Record<string, string>, remoteAddress = '10.0.0.1') =>
     identify({ headers, socket: { remoteAddress } } as unknown as IncomingMessage, options);
@@ -46,7 +47,10 @@ describe('identify', () => {
     const { call } = gate();
     expect(await call({})).toEqual({ user: null, loopback: false, metricsToken: false });
     expect(await call({ 'x-api-key': 'good' })).toMatchObject({ user: USER });
-    expect(await call({ authorization: 'Bearer a-token-of-some-length' })).toMatchObject({ user: null, metricsToken: true });
+    expect(await call({ authorization: 'Bearer a-token-of-some-length' })).toMatchObject({
+      user: null,
+      metricsToken: true,
+    });
     await expect(call({ 'x-api-key': 'bad' })).rejects.toMatchObject({ code: 'unauthenticated' });
   });
 
@@ -75,7 +79,10 @@ describe('identify', () => {
     expect(looked()).toBe(3);
     await expect(call({ 'x-api-key': 'bad' })).rejects.toMatchObject({ code: 'rate_limited' });
     expect(looked()).toBe(3);
-    expect(await call({ 'x-api-key': 'good' }, '10.0.0.9')).toMatchObject({ user: USER });
+    // Whoever shares the address and has been let in before is let in again.
+    expect(await call({ 'x-api-key': 'good' })).toMatchObject({ user: USER });
+    expect(await call({})).toMatchObject({ user: null });
+    await expect(call({ 'x-api-key': 'bad' }, '10.0.0.9')).rejects.toMatchObject({ code: 'unauthenticated' });
   });
 
   it('limits each key', async () => {

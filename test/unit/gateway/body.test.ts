@@ -1,6 +1,6 @@
-import { gzipSync } from 'node:zlib';
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { bodyParams, mustBeStorable } from '../../../services/gateway/body.ts';
 import type { RouteDocs } from '../../../services/gateway/routes.ts';
@@ -25,9 +25,13 @@ describe('bodyParams', () => {
   });
 
   it('hands raw bytes over as they are, unpacked', async () => {
-    expect(await params('x\ny', { body: 'raw' }, { 'content-type': 'text/plain' })).toEqual({ body: Buffer.from('x\ny') });
+    expect(await params('x\ny', { body: 'raw' }, { 'content-type': 'text/plain' })).toEqual({
+      body: Buffer.from('x\ny'),
+    });
     const packed = gzipSync('{"a":1}');
-    expect(await params(packed, { body: 'raw' }, { 'content-encoding': 'gzip' })).toEqual({ body: Buffer.from('{"a":1}') });
+    expect(await params(packed, { body: 'raw' }, { 'content-encoding': 'gzip' })).toEqual({
+      body: Buffer.from('{"a":1}'),
+    });
     expect(await params(packed, {}, { 'content-encoding': 'gzip' })).toEqual({ a: 1 });
   });
 

@@ -2,7 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../../actors/protocol/clock.ts';
 import type { EventType } from '../../../actors/protocol/event.ts';
-import { type FleetFilter, type FleetStreamOptions, fleetStream, passes } from '../../../services/twins/fleet-stream.ts';
+import {
+  type FleetFilter,
+  type FleetStreamOptions,
+  fleetStream,
+  passes,
+} from '../../../services/twins/fleet-stream.ts';
 import { decodeVector } from '../../../services/twins/shard-vector.ts';
 import { FakeClock, settle } from './fake-clock.ts';
 import { FakeFleet } from './fake-host.ts';
@@ -27,8 +32,18 @@ describe('fleetStream', () => {
     fleet.commit(1, ['alert.cleared']);
     fleet.commit(3, ['twin.created', 'twin.online']);
     await settle();
-    expect(reader.received.map(({ event }) => event)).toEqual(['hello', 'alert.cleared', 'twin.created', 'twin.online']);
-    expect(decodeVector(reader.lastEventId as string, 4)).toEqual(new Map([[1, 2], [3, 2]]));
+    expect(reader.received.map(({ event }) => event)).toEqual([
+      'hello',
+      'alert.cleared',
+      'twin.created',
+      'twin.online',
+    ]);
+    expect(decodeVector(reader.lastEventId as string, 4)).toEqual(
+      new Map([
+        [1, 2],
+        [3, 2],
+      ]),
+    );
     expect(reader.received[1].data).toEqual({
       event_id: 'machine:1~2~0',
       type: 'alert.cleared',

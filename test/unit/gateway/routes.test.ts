@@ -74,7 +74,10 @@ describe('RouteTable', () => {
     expect(routes.match('GET', '/twins/').route.action).toBe('list');
     expect(routes.match('HEAD', '/twins/a%3Ab')).toMatchObject({ route: { action: 'get' }, params: { id: 'a:b' } });
     expect(routes.match('GET', '/twins/self').route.action).toBe('self');
-    expect(routes.match('GET', '/twins/self/events')).toMatchObject({ route: { action: 'events' }, params: { id: 'self' } });
+    expect(routes.match('GET', '/twins/self/events')).toMatchObject({
+      route: { action: 'events' },
+      params: { id: 'self' },
+    });
     expect(routes.match('GET', '/things/t/a/b%20c').params).toEqual({ id: 't', path: 'a/b c' });
     expect(routes.match('GET', '/').route.action).toBe('root');
   });

@@ -99,9 +99,7 @@ describe('twinStream', () => {
   it('resets a reader that is too far behind instead of sending it everything', async () => {
     const host = new FakeHost();
     host.commit(50);
-    const reader = new SseReader(
-      await twinStream(host, 'machine:M1', '1', { clock: new FakeClock(), maxBehind: 20 }),
-    );
+    const reader = new SseReader(await twinStream(host, 'machine:M1', '1', { clock: new FakeClock(), maxBehind: 20 }));
     await settle();
     expect(reader.of('reset')[0].data.reason).toBe('too far behind');
     reader.close();

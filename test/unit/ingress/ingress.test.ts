@@ -199,7 +199,7 @@ describe('on its way to the log', () => {
   });
 
   it('cuts batches at their limit', async () => {
-    const { ingress, log } = bench({ limits: { maxBatchReadings: 7 } });
+    const { ingress, log } = bench({ maxBatchReadings: 7 });
     const lines = Array.from({ length: 20 }, (_, i) => goodMessage('A', 1e12 + i)).join('\n');
     await ingress.submit(HTTP, lines, { ...COMMITTED, ndjson: true });
     expect(log.batches.map(({ readings }) => readings.length)).toEqual([7, 7, 6]);
@@ -281,7 +281,7 @@ describe('on its way to the log', () => {
 
   it('bounds what is on its way: the impatient are refused, the patient wait their turn', async () => {
     const size = Buffer.byteLength(goodMessage('A'));
-    const { ingress, log } = bench({ limits: { maxInFlightBytes: size + 10 } });
+    const { ingress, log } = bench({ maxInFlightBytes: size + 10 });
     let release = () => {};
     log.onAppend = () => new Promise((resolve) => (release = resolve));
     const done: string[] = [];
@@ -295,6 +295,17 @@ describe('on its way to the log', () => {
     release();
     await settle();
     expect(done).toEqual(['A', 'B']);
+  });
+
+  it('counts what a stuck shard holds, not what came along with it', async () => {
+    const { ingress, log } = bench();
+    const stuck = shardOf('machine:A', 16);
+    const other = ['B', 'C', 'D', 'E', 'F'].find((id) => shardOf(`machine:${id}`, 16) !== stuck)!;
+    log.onAppend = ({ shard }) => (shard === stuck ? new Promise(() => {}) : undefined);
+    const intakes = ['A', other, other].map((id, i) => ingress.read(HTTP, goodMessage(id, 1e12 + i)));
+    void ingress.store(intakes, PATIENT, () => {});
+    await settle();
+    expect(ingress.inFlightBytes).toBe(intakes[0].bytes);
   });
 
   it('lets the patient go when the node stops, unacknowledged', async () => {

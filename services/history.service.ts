@@ -1,0 +1,143 @@
+import type { Context } from 'moleculer';
+import { TwinmeshError } from '../actors/protocol/errors.ts';
+import { downsample } from '../actors/store/queries/downsample.ts';
+import { type EventQuery, listEvents } from '../actors/store/queries/event-list.ts';
+import { rawHistory } from '../actors/store/queries/history.ts';
+import { stepOf } from '../actors/store/queries/span.ts';
+import { findTwin } from '../actors/store/queries/twin-key.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
+import { METRIC, SPAN_PARAMS, type SpanParams, spanOfParams, TWIN_ID } from './history/span-params.ts';
+
+/** What has been: readings of a twin, raw or by buckets, and the events of the fleet. */
+const MAYBE_NUMBER = { type: ['number', 'null'] };
+const ITEM = {
+  type: 'object',
+  description: 'A reading; with `step` a bucket.',
+  required: ['at'],
+  properties: {
+    at: { ...TIME, description: 'Event time; of a bucket its start.' },
+    receivedAt: TIME,
+    revision: { type: ['integer', 'null'], description: 'Null for backfill, which is stored and never folded.' },
+    values: { type: 'object', additionalProperties: { type: 'number' } },
+    unit: TEXT,
+    sensor: TEXT,
+    seq: { type: 'integer' },
+    key: TEXT,
+    metrics: {
+      type: 'object',
+      additionalProperties: {
+        type: 'object',
+        required: ['count', 'avg', 'min', 'max', 'std'],
+        properties: {
+          count: { type: 'integer' },
+          avg: { type: 'number' },
+          min: { type: 'number' },
+          max: { type: 'number' },
+          std: { ...MAYBE_NUMBER, description: 'Sample standard deviation; null for a single reading.' },
+        },
+      },
+    },
+  },
+};
+
+interface HistoryParams extends SpanParams {
+  twinId: string;
+  metric?: string;
+  step?: string | number;
+  limit?: number;
+  cursor?: string;
+  order?: 'asc' | 'desc';
+}
+
+const history: PartsSchema = {
+  name: 'history',
+  mixins: [partsMixin],
+
+  actions: {
+    get: {
+      rest: 'GET /api/v1/twins/:twinId/history',
+      role: 'viewer',
+      params: {
+        twinId: TWIN_ID,
+        metric: METRIC,
+        ...SPAN_PARAMS,
+        step: {
+          type: 'multi',
+          rules: [{ type: 'string', max: 20 }, { type: 'number' }],
+          optional: true,
+          description: 'Width of the buckets: 15s, 1m, 1h, 1d or milliseconds. Without it: raw readings.',
+          example: '1h',
+        },
+        order: { type: 'enum', values: ['asc', 'desc'], optional: true, description: 'By event time; default asc.' },
+        limit: { ...PAGE_PARAMS.limit, max: 5_000, default: 1_000, description: 'Raw readings of a page.' },
+        cursor: PAGE_PARAMS.cursor,
+      },
+      openapi: {
+        summary: 'Readings of a twin, raw or by buckets',
+        description:
+          'Buckets start at multiples of the step since 1970 (UTC) and are at most 5,000; they come all at once. Of whole hours and days the rollups stand in for the readings they cover.',
+        tags: ['history'],
+        response: listOf(ITEM),
+      },
+      async handler(ctx: Context<HistoryParams>) {
+        const { twinId, metric, step, limit, cursor, order } = ctx.params;
+        const { sql, kinds, clock } = this.parts;
+        const span = spanOfParams(ctx.params);
+        const twin = await findTwin(sql, twinId);
+        const kind = kinds.get(twin.kind);
+        if (step === undefined) return rawHistory(sql, kind, twin, { metric, span, limit, cursor, order });
+        if (cursor !== undefined) throw new TwinmeshError('bad_request', 'cursor: buckets come all at once.');
+        const { items, ...about } = await downsample(sql, clock, kind, twin, { metric, span, stepMs: stepOf(step) });
+        return { items: order === 'desc' ? items.reverse() : items, nextCursor: null, ...about };
+      },
+    },
+
+    events: {
+      rest: 'GET /api/v1/events',
+      role: 'viewer',
+      params: {
+        kind: {
+          type: 'string',
+          max: 31,
+          optional: true,
+          description: 'Only of twins of this kind.',
+          example: 'machine',
+        },
+        twinId: { ...TWIN_ID, optional: true },
+        type: {
+          type: 'string',
+          max: 400,
+          optional: true,
+          description: 'Types, or the parts before their dots, separated by commas.',
+          example: 'alert,anomaly.detected',
+        },
+        ...SPAN_PARAMS,
+        ...PAGE_PARAMS,
+      },
+      openapi: {
+        summary: 'Events of the fleet, newest first',
+        tags: ['history'],
+        response: listOf({
+          type: 'object',
+          required: ['event_id', 'twinId', 'kind', 'type', 'revision', 'at', 'receivedAt', 'body'],
+          properties: {
+            event_id: TEXT,
+            twinId: TEXT,
+            kind: TEXT,
+            type: TEXT,
+            revision: { type: 'integer' },
+            at: TIME,
+            receivedAt: TIME,
+            body: { type: 'object' },
+          },
+        }),
+      },
+      handler(ctx: Context<Omit<EventQuery, 'span'> & SpanParams>) {
+        return listEvents(this.parts.sql, { ...ctx.params, span: spanOfParams(ctx.params) });
+      },
+    },
+  },
+};
+
+export default history;

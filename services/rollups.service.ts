@@ -1,0 +1,111 @@
+import type { TimerHandle } from '../actors/protocol/clock.ts';
+import { DAY_MS, HOUR_MS } from '../actors/store/queries/span.ts';
+import { type Round, retain, retainJournal, rollUp } from '../actors/store/queries/upkeep.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+
+/**
+ * Keeps rollups up to date and, where HISTORY_RETENTION_DAYS is set, history short, in the background.
+ *
+ *  1. The node that owns shard 0 does it. Should two think so, or the owner change half way, the turn that each step
+ *     takes lets only one of them write (rollup.ts U2).
+ *  2. A round that fails is logged and tried again at the next; nothing else waits for it.
+ *  3. A stop ends the round behind the step it is in.
+ */
+const FIRST_AFTER_MS = 5_000;
+const EVERY_MS = 60_000;
+const RETAIN_EVERY_MS = HOUR_MS;
+
+interface Rollups {
+  timer: TimerHandle | undefined;
+  stopping: AbortController;
+  running: Promise<Round> | undefined;
+  retainedAt: number;
+  elected(): Promise<boolean>;
+  round(): Promise<Round>;
+  work(): Promise<Round>;
+  next(afterMs: number): void;
+}
+
+const rollups: PartsSchema<Rollups> = {
+  name: 'rollups',
+  mixins: [partsMixin],
+
+  actions: {
+    /** One round now, or the one that is under way. Not over HTTP. */
+    run: {
+      visibility: 'public',
+      timeout: 0,
+      handler() {
+        return this.round();
+      },
+    },
+  },
+
+  methods: {
+    async elected() {
+      const { sql, host } = this.parts;
+      const [row] = await sql.query<{ owner: string | null }>('select owner from shards where shard = 0');
+      return row?.owner === host.status().node;
+    },
+
+    round() {
+      this.running ??= this.work().finally(() => {
+        this.running = undefined;
+      });
+      return this.running;
+    },
+
+    async work() {
+      const { sql, clock, kinds, settings } = this.parts;
+      const { signal } = this.stopping;
+      const done: Round = { complete: false, steps: 0, rows: 0 };
+      if (!(await this.elected())) return done;
+      const add = (round: Round) => {
+        done.steps += round.steps;
+        done.rows += round.rows;
+        return round.complete;
+      };
+      for (const kind of kinds.all()) {
+        if (!add(await rollUp(sql, clock, kind, { latenessMs: settings.latenessMs, signal }))) return done;
+      }
+      const keepMs = settings.historyRetentionDays * DAY_MS;
+      if (keepMs > 0 && clock.monotonic() - this.retainedAt >= RETAIN_EVERY_MS) {
+        for (const kind of kinds.all()) if (!add(await retain(sql, clock, kind, { keepMs, signal }))) return done;
+        if (!add(await retainJournal(sql, clock, { keepMs, signal }))) return done;
+        this.retainedAt = clock.monotonic();
+      }
+      return { ...done, complete: true };
+    },
+
+    next(afterMs: number) {
+      this.timer = this.parts.clock.after(afterMs, () => {
+        this.round()
+          .then((round) => {
+            if (round.rows > 0) this.parts.logger.debug({ part: 'rollups', ...round }, 'history was rolled up');
+          })
+          .catch((error: unknown) => {
+            if (!this.stopping.signal.aborted) {
+              this.parts.logger.warn({ part: 'rollups', err: error }, 'a round of rollups failed; it is tried again');
+            }
+          })
+          .finally(() => {
+            if (!this.stopping.signal.aborted) this.next(EVERY_MS);
+          });
+      });
+    },
+  },
+
+  async started() {
+    this.stopping = new AbortController();
+    this.retainedAt = Number.NEGATIVE_INFINITY;
+    this.next(FIRST_AFTER_MS);
+  },
+
+  async stopped() {
+    this.stopping?.abort();
+    this.timer?.cancel();
+    await this.running?.catch(() => undefined);
+  },
+};
+
+export default rollups;

@@ -1,0 +1,81 @@
+import type { TwinState } from '../../../actors/runtime/state.ts';
+import { newState } from '../../../actors/runtime/state.ts';
+import { decodeSnapshot, encodeSnapshot } from '../../../actors/runtime/snapshot.ts';
+import { fold } from '../../../actors/runtime/turn.ts';
+import type { Cut, Snapshot } from '../../../actors/store/port.ts';
+import type { Checker } from '../checker.ts';
+import type { Cluster } from '../cluster.ts';
+import type { TwinHistory } from '../history.ts';
+
+/**
+ * P4: a twin is a pure fold over its journal. Every snapshot and, at rest, every twin in memory is compared bit for bit
+ * with a fold of the stored journal from its first entry on.
+ */
+export class ReplayEqualsLive implements Checker {
+  readonly name = 'p4-replay-equals-live';
+  readonly #cluster: Cluster;
+  /** Replays as far as they have come; each goes on where it stopped. */
+  readonly #replays = new Map<TwinHistory, TwinState>();
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster;
+  }
+
+  onCommitted(cut: Cut, landed: ReadonlySet<number>): void {
+    for (const snapshot of cut.snapshots) if (landed.has(snapshot.shard)) this.#compare(snapshot);
+  }
+
+  atRest(): void {
+    for (const { host, name } of this.#cluster.nodes.values()) {
+      for (const shard of host.shards.values()) {
+        for (const { twinId, state, counts, revision, part } of shard.twins.values()) {
+          const history = this.#cluster.history.twins.get(twinId);
+          if (!history || part !== null) continue;
+          if (revision !== history.journal.length) {
+            this.#fail(`${twinId} is at ${revision} in ${name}, its journal at ${history.journal.length}`);
+            return;
+          }
+          const live = encodeSnapshot(state, counts);
+          const replayed = encodeSnapshot(this.#replay(history, revision), counts);
+          if (!live.every((byte, i) => byte === replayed[i]) || live.length !== replayed.length) {
+            this.#fail(`${twinId} at ${revision} in ${name} is not what its journal folds to`);
+            return;
+          }
+        }
+      }
+    }
+  }
+
+  #compare({ twinId, revision, shape, kindVersion, state }: Snapshot): void {
+    const history = this.#cluster.history.twins.get(twinId);
+    if (!history || revision > history.journal.length) {
+      this.#fail(`${twinId} has a snapshot at ${revision}, its journal ends at ${history?.journal.length ?? 0}`);
+      return;
+    }
+    const replayed = this.#replay(history, revision);
+    const { counts } = decodeSnapshot(replayed.kind, twinId, shape, kindVersion, state);
+    const bytes = encodeSnapshot(replayed, counts);
+    if (bytes.length !== state.length || !bytes.every((byte, i) => byte === state[i])) {
+      this.#fail(`the snapshot of ${twinId} at ${revision} is not what its journal folds to`);
+    }
+  }
+
+  #replay(history: TwinHistory, revision: number): TwinState {
+    let state = this.#replays.get(history);
+    if (!state || state.n[0] > revision) {
+      state = newState(history.oracle.kind, history.twinId);
+      this.#replays.set(history, state);
+    }
+    for (let r = state.n[0]; r < revision; r++) fold(state, this.#stored(history, r), []);
+    return state;
+  }
+
+  /** The entry as the store gives it back, not as the host had it. */
+  #stored(history: TwinHistory, index: number) {
+    return structuredClone(history.journal[index]);
+  }
+
+  #fail(message: string): void {
+    this.#cluster.trace.fail(this.name, message);
+  }
+}
