@@ -6,6 +6,7 @@ import type {
   ServiceSchema,
   ServiceSettingSchema,
 } from 'moleculer';
+import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { processSettings } from '../services/config-file.ts';
 import type { Access } from '../services/gateway/caller.ts';
 import type { ExposedAction } from '../services/gateway/routes.ts';
@@ -21,12 +22,15 @@ interface Held {
 }
 
 const held = new WeakMap<ServiceBroker, Held>();
+/** Brokers whose node is over: a service that is still starting must not open everything again. */
+const over = new WeakSet<ServiceBroker>();
 
 /** Throws what opening them throws; then nothing is held. `open` only matters to the first. */
 export async function holdParts(
   broker: ServiceBroker,
   open: () => Promise<Parts> = () => openParts(processSettings()),
 ): Promise<Parts> {
+  if (over.has(broker)) throw new TwinmeshError('unavailable', 'The node is stopping.');
   const found = held.get(broker) ?? { parts: open(), holders: 0 };
   held.set(broker, found);
   found.holders++;
@@ -45,8 +49,9 @@ export async function releaseParts(broker: ServiceBroker): Promise<void> {
   await (await found.parts).close();
 }
 
-/** Closes them whoever still holds them: for a start that failed half-way. */
+/** Closes them whoever still holds them, for good: for a start that failed or was broken off half-way. */
 export async function closeParts(broker: ServiceBroker): Promise<void> {
+  over.add(broker);
   const found = held.get(broker);
   held.delete(broker);
   const parts = await found?.parts.catch(() => undefined);

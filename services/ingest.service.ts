@@ -208,6 +208,7 @@ const ingest: PartsSchema<Ingest> = {
     host.addSink(mqttEvents(mqtt.publish));
     if (settings.mqttUrl === null) await publishDeltas(sql, mqtt.publish);
 
+    host.followIngest(() => ingress.paused?.since ?? null);
     metrics.followIngress(ingress);
     metrics.followGauge(
       'twinmesh_mqtt_connections',

@@ -31,6 +31,12 @@ const SERVICES = fileURLToPath(new URL('.', import.meta.url));
 
 const EXIT = { ok: 0, crashed: 1, faulty: 2, slow: 3, SIGINT: 130, SIGTERM: 143 } as const;
 
+/** Where the process is in its life. */
+interface Life {
+  running: boolean;
+  stopping: boolean;
+}
+
 async function main(): Promise<void> {
   const startedAt = performance.now();
   const { help, version, check } = argumentsOf(process.argv.slice(2));
@@ -44,10 +50,14 @@ async function main(): Promise<void> {
     ...brokerOptions(settings, logger),
     skipProcessEventRegistration: true,
   });
-  watchProcess(broker, logger);
+  const life = { running: false, stopping: false };
+  watchProcess(broker, logger, life);
   try {
     await start(broker, settings, logger, startedAt);
+    life.running = true;
   } catch (error) {
+    // Broken off by a signal: whoever stops it also ends the process.
+    if (life.stopping) return;
     await Promise.race([closeParts(broker), sleep(CLOSE_WITHIN_MS)]);
     throw error;
   }
@@ -56,7 +66,6 @@ async function main(): Promise<void> {
 async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<void> {
   const parts = await holdParts(broker, () => openParts(settings, { logger }));
   const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
-  const firstKey = await firstAdminKey(parts.sql);
   for (const file of serviceFiles()) {
     const { default: schema } = (await import(pathToFileURL(file).href)) as { default: ServiceSchema };
     broker.createService(schema);
@@ -69,7 +78,8 @@ async function start(broker: ServiceBroker, settings: Settings, logger: Logger, 
       kinds: parts.kinds.all().map((kind) => kind.kind),
       twins,
       startedInMs: performance.now() - startedAt,
-      firstKey,
+      // Last of all: a key that was made and never shown would lock everybody out.
+      firstKey: await firstAdminKey(parts.sql),
     }),
   );
 }
@@ -92,14 +102,13 @@ function serviceFiles(): string[] {
     .map((file) => `${SERVICES}/${file}`);
 }
 
-function watchProcess(broker: ServiceBroker, logger: Logger): void {
-  let stopping = false;
+function watchProcess(broker: ServiceBroker, logger: Logger, life: Life): void {
   const stop = async (signal: 'SIGINT' | 'SIGTERM') => {
-    if (stopping) {
+    if (life.stopping) {
       logger.warn({ signal }, 'ended at once; what was acknowledged is in the database');
       process.exit(EXIT[signal]);
     }
-    stopping = true;
+    life.stopping = true;
     logger.info({ signal }, 'stopping; once more ends at once');
     // Not unreferenced: it also keeps the process until everything has been closed.
     const late = setTimeout(() => {
@@ -107,8 +116,10 @@ function watchProcess(broker: ServiceBroker, logger: Logger): void {
       process.exit(EXIT.slow);
     }, STOP_WITHIN_MS);
     try {
-      await broker.stop();
-      await releaseParts(broker);
+      if (life.running) {
+        await broker.stop();
+        await releaseParts(broker);
+      } else await closeParts(broker);
     } catch (error) {
       logger.error({ err: error }, 'stopping');
       process.exitCode = EXIT.crashed;

@@ -15,11 +15,12 @@ import {
   judgeReading,
   Poisoned,
 } from './folding.ts';
-import { type Host, SUSPECT } from './host.ts';
+import type { Host } from './host.ts';
 import { applyLate, decideLate } from './late.ts';
 import { Part } from './part.ts';
 import { activate } from './recovery.ts';
 import type { HostedShard } from './shard.ts';
+import { SUSPECT, SUSPICIONS, suspicionOf, timesNamed } from './suspicion.ts';
 
 /**
  * Makes and commits cuts: gathers work of all shards, folds it, and sends it as one statement; the next cut is folded
@@ -309,7 +310,9 @@ export class Checkpoint {
       else if (this.#vouch(shard, part)) {
         judged = foldMessages(shard, part, 1, late, this.#context);
         shard.careful -= judged;
-        if (shard.careful <= 0) shard.mode = 'normal';
+        // what killed or aborted was read before: once nothing is left of that, there is nothing to be careful about
+        const drained = shard.inbox.length === 0 && shard.current === null && !shard.readable;
+        if (shard.careful <= 0 || drained) shard.mode = 'normal';
       }
     }
     for (const activation of part.touched) this.#unsummarised.add(activation);
@@ -331,8 +334,9 @@ export class Checkpoint {
   }
 
   /**
-   * In single mode: names the next new reading in the store before it is folded, so that the next owner knows which one
-   * killed this one. Answers whether folding may go on in this cut.
+   * In single mode: names the next new reading in the store before it is folded, and how often it has been named, so that
+   * the next owner knows which one killed this one. An owner may be lost for many a reason while a reading is named:
+   * only one that was named by several in a row is condemned. Answers whether folding may go on in this cut.
    */
   #vouch(shard: HostedShard, part: Part): boolean {
     const message = shard.current?.message ?? shard.inbox[0];
@@ -341,14 +345,15 @@ export class Checkpoint {
     const reading = message.readings[index];
     const activation = shard.twins.get(twinIdOf(reading.kind, reading.id));
     if (activation === undefined || judgeReading(activation, reading) !== 'accepted') return true;
-    const mark = message.position * 100_000 + index;
+    const mark = suspicionOf(message.position, index, 0);
     if (shard.vouched === mark) return true;
-    if (this.#host.suspects.get(shard.shard) === mark) {
+    const named = timesNamed(this.#host.suspects.get(shard.shard) ?? 0, message.position, index);
+    if (named >= SUSPICIONS) {
       this.#host.condemned.set(condemnedKey(message.id, index), 'The process died whenever this reading was folded.');
       return true;
     }
     shard.vouched = mark;
-    part.cursors.push({ sink: SUSPECT, shard: shard.shard, seq: mark });
+    part.cursors.push({ sink: SUSPECT, shard: shard.shard, seq: suspicionOf(message.position, index, named + 1) });
     return false;
   }
 

@@ -282,7 +282,12 @@ export function foldTicks(shard: HostedShard, part: Part, context: FoldingContex
   const now = context.clock.now();
   for (const activation of shard.ticks.splice(0)) {
     const wake = activation.state.n[H.WAKE];
-    if (shard.twins.get(activation.twinId) !== activation || wake === 0 || wake > now) continue;
+    if (shard.twins.get(activation.twinId) !== activation || wake === 0) continue;
+    if (wake > now) {
+      // the clock has gone back, or the twin has changed, since it was found due
+      context.wakes.schedule(activation);
+      continue;
+    }
     try {
       foldEntry(shard, part, activation, { type: 'tick', revision: 0, receivedAt: now }, context);
     } catch (error) {

@@ -26,6 +26,8 @@ export interface TwinHost {
   /** Rules and lateness in force for a kind; each twin journals a change before its next fold. */
   setTuning(kind: string, tuning: Tuning): void;
   tuning(kind: string): Tuning;
+  /** Asked on every read: since when the log takes nothing (ms), or null when it does. Twins show it as stale. */
+  followIngest(pausedSince: () => number | null): void;
   status(): HostStatus;
   /** A sink gets every event at least once, in order of (shard, seq), and its cursor is part of the checkpoint. */
   addSink(sink: EventSink): void;

@@ -16,6 +16,7 @@ import type { Part } from './part.ts';
 import { activate } from './recovery.ts';
 import { HostedShard, type PendingCommand, type ShardMode } from './shard.ts';
 import { DEFAULT_LATENESS_MS } from './state.ts';
+import { isPending, SUSPECT } from './suspicion.ts';
 import { Tunings } from './tunings.ts';
 import { viewOf } from './view.ts';
 import { Wakes } from './wakes.ts';
@@ -79,13 +80,12 @@ const SILENT: HostLogger = { info() {}, warn() {}, error() {} };
 const COMMAND_DEADLINE_MS = 10_000;
 const MAX_PENDING_COMMANDS = 1_000;
 const WAKES_AT_ONCE = 500;
+const WAKE_PAGES = 10;
 const RECOVERIES_AT_ONCE = 8;
 /** Shards claimed so often without progress are folded one reading a cut. */
 const PATIENCE = 3;
 const PATIENT_SETBACKS = 8;
 const CAREFUL_READINGS = 1_000;
-/** Cursor that names the reading about to be folded in careful mode. */
-export const SUSPECT = '~suspect';
 /** How far before the lost message a log that went back is read again. */
 const LOG_MARGIN_MS = 10_000;
 
@@ -131,9 +131,11 @@ export class Host implements TwinHost {
   #housekeeper: TimerHandle | null = null;
   #state: HostStatus['state'] = 'starting';
   #storeFailingSince: number | null = null;
+  #ingestPausedSince: () => number | null = () => null;
   #lastWakePoll = Number.NEGATIVE_INFINITY;
   #lastSweep = Number.NEGATIVE_INFINITY;
   #polling = false;
+  #wakesSkipped = 0;
 
   constructor(options: HostOptions) {
     this.options = {
@@ -298,6 +300,10 @@ export class Host implements TwinHost {
   setTuning(kind: string, tuning: Tuning): void {
     this.options.kinds.get(kind);
     this.tunings.set(kind, tuning);
+  }
+
+  followIngest(pausedSince: () => number | null): void {
+    this.#ingestPausedSince = pausedSince;
   }
 
   tuning(kind: string): Tuning {
@@ -536,8 +542,13 @@ export class Host implements TwinHost {
       this.counters.activations++;
       this.wakes.schedule(activation);
     }
-    const suspects = await store.cursors(SUSPECT, [row.shard]);
-    this.suspects.set(row.shard, suspects.get(row.shard) ?? 0);
+    const suspect = (await store.cursors(SUSPECT, [row.shard])).get(row.shard) ?? 0;
+    this.suspects.set(row.shard, suspect);
+    if (isPending(suspect, row.position)) {
+      // the reading named by the owner before has not been passed
+      shard.mode = 'single';
+      shard.careful = Math.max(shard.careful, CAREFUL_READINGS);
+    }
     const outboxes = [...this.#outboxes];
     const cursors = await Promise.all(
       outboxes.map(async (outbox) => (await store.cursors(outbox.name, [row.shard])).get(row.shard) ?? 0),
@@ -676,15 +687,17 @@ export class Host implements TwinHost {
   async #pollWakes(now: number): Promise<void> {
     this.#polling = true;
     try {
-      for (const { shard: number, twinId } of await this.options.store.dueWakes(
-        [...this.shards.keys()],
-        now,
-        WAKES_AT_ONCE,
-      )) {
-        const shard = this.shards.get(number);
-        if (!shard || shard.twins.has(twinId)) continue;
-        shard.wakes.add(twinId);
-        this.signal();
+      // resident twins stand in the answer too, with wakes they have outlived: page past them, or they hide the passive
+      for (let page = 0; page < WAKE_PAGES; page++) {
+        const due = await this.options.store.dueWakes([...this.shards.keys()], now, WAKES_AT_ONCE, this.#wakesSkipped);
+        for (const { shard: number, twinId } of due) {
+          const shard = this.shards.get(number);
+          if (!shard || shard.twins.has(twinId)) continue;
+          shard.wakes.add(twinId);
+          this.signal();
+        }
+        this.#wakesSkipped = due.length < WAKES_AT_ONCE ? 0 : this.#wakesSkipped + due.length;
+        if (this.#wakesSkipped === 0) break;
       }
     } catch (error) {
       this.storeFailed(error);
@@ -722,6 +735,14 @@ export class Host implements TwinHost {
         reason: 'store down',
         since: new Date(this.#storeFailingSince).toISOString(),
         remedy: 'Bring the database back; readings wait in the log and nothing acknowledged is lost.',
+      };
+    }
+    const pausedSince = this.#ingestPausedSince();
+    if (pausedSince !== null) {
+      return {
+        reason: 'ingest paused',
+        since: new Date(pausedSince).toISOString(),
+        remedy: 'The log takes nothing: see /health/ready; sources wait and resend, nothing acknowledged is lost.',
       };
     }
     const poisonedAt = twinId === null ? undefined : this.#poisoned.get(twinId);

@@ -60,7 +60,8 @@ export function fold(state: TwinState, entry: Entry, out: Emitted[]): void {
   // tuning may have been replaced by the entry: the rules are looked up after it
   const rules = rulesFor(state).all;
   settleHealth(state, rules, entry.receivedAt, out);
-  n[H.WAKE] = wakeAt(state, rules);
+  // a new open metric makes the array anew: `n` may be the one before
+  state.n[H.WAKE] = wakeAt(state, rules);
 }
 
 function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): void {

@@ -114,16 +114,20 @@ function isRunning(pid: number, started: string | undefined): boolean {
     if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
   }
   const now = startOf(pid);
-  return started === undefined || now === '-' || started === '-' || started === now;
+  return now !== DEAD && (started === undefined || now === '-' || started === '-' || started === now);
 }
 
-/** When a process started, in ticks since boot plus the boot's id; `-` where the system does not tell. */
+const DEAD = 'dead';
+
+/** When a process started, in ticks since boot plus the boot's id; `dead` for one that has ended, `-` where the system does not tell. */
 function startOf(pid: number): string {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
     const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    // The second field is the command in parentheses and may hold spaces; field 22 counts from behind it.
-    return `${stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]}@${boot}`;
+    // The second field is the command in parentheses and may hold spaces: the third, the state, comes first here.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A killed process keeps its pid until its parent has asked for it.
+    return fields[0] === 'Z' || fields[0] === 'X' ? DEAD : `${fields[19]}@${boot}`;
   } catch {
     return '-';
   }

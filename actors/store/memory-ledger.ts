@@ -196,7 +196,7 @@ export class Ledger {
     return found;
   }
 
-  dueWakes(shards: readonly number[], nowMs: number, limit: number): { shard: number; twinId: string }[] {
+  dueWakes(shards: readonly number[], nowMs: number, limit: number, skip = 0): { shard: number; twinId: string }[] {
     const due: Snapshot[] = [];
     for (const shard of new Set(shards)) {
       for (const { snapshots } of this.#shards[shard]?.twins.values() ?? []) {
@@ -205,7 +205,7 @@ export class Ledger {
       }
     }
     due.sort((a, b) => a.wakeAt! - b.wakeAt! || a.twin - b.twin);
-    return due.slice(0, limit).map(({ shard, twinId }) => ({ shard, twinId }));
+    return due.slice(skip, skip + limit).map(({ shard, twinId }) => ({ shard, twinId }));
   }
 
   journal(of: { twin: number; twinId: string }, afterRevision: number, limit: number): Entry[] {

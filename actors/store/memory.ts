@@ -98,9 +98,14 @@ export class MemoryStore implements Store {
     return this.#step('lookup', () => this.ledger.lookup(kind, copy));
   }
 
-  dueWakes(shards: readonly number[], nowMs: number, limit: number): Promise<{ shard: number; twinId: string }[]> {
+  dueWakes(
+    shards: readonly number[],
+    nowMs: number,
+    limit: number,
+    skip = 0,
+  ): Promise<{ shard: number; twinId: string }[]> {
     const copy = [...shards];
-    return this.#step('dueWakes', () => this.ledger.dueWakes(copy, nowMs, limit));
+    return this.#step('dueWakes', () => this.ledger.dueWakes(copy, nowMs, limit, skip));
   }
 
   journal(twin: { twin: number; twinId: string }, afterRevision: number, limit: number): Promise<Entry[]> {

@@ -48,8 +48,13 @@ export interface Store {
   loadTail(shard: number): Promise<StoredTwin[]>;
   /** History rows of the given (twin, at), set-based: for recognising duplicates older than the lateness window. */
   lookup(kind: string, wanted: readonly { twin: number; at: number }[]): Promise<HistoryRow[]>;
-  /** Passive twins of these shards whose stored wakeAt is due, oldest first. */
-  dueWakes(shards: readonly number[], nowMs: number, limit: number): Promise<{ shard: number; twinId: string }[]>;
+  /** Twins of these shards whose stored wakeAt is due, oldest first, the first `skip` left out. The wake stored of a resident twin is old: the host knows better. */
+  dueWakes(
+    shards: readonly number[],
+    nowMs: number,
+    limit: number,
+    skip?: number,
+  ): Promise<{ shard: number; twinId: string }[]>;
   /** Journal entries of one twin with `after < revision`, in order, for streams and time travel. */
   journal(twin: { twin: number; twinId: string }, afterRevision: number, limit: number): Promise<Entry[]>;
 

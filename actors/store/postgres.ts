@@ -81,8 +81,13 @@ export class PostgresStore implements Store {
     return lookup(this.#sql, this.#kinds, kind, wanted);
   }
 
-  dueWakes(shards: readonly number[], nowMs: number, limit: number): Promise<{ shard: number; twinId: string }[]> {
-    return outbox.dueWakes(this.#sql, shards, nowMs, limit);
+  dueWakes(
+    shards: readonly number[],
+    nowMs: number,
+    limit: number,
+    skip = 0,
+  ): Promise<{ shard: number; twinId: string }[]> {
+    return outbox.dueWakes(this.#sql, shards, nowMs, limit, skip);
   }
 
   journal(twin: { twin: number; twinId: string }, afterRevision: number, limit: number): Promise<Entry[]> {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -174,7 +174,6 @@ describe('a start that cannot be', () => {
   });
 
   it('names the setting of a taken port and releases its folder', async () => {
-    useDatabase();
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
     const port = String((taken.address() as { port: number }).port);
@@ -185,8 +184,8 @@ describe('a start that cannot be', () => {
       expect(node.output).not.toMatch(/\n\s+at /);
     }
     taken.close();
-    const node = start({ DEMO: 'off' });
-    await whereabouts(node);
+    // The folder is free again, and the first key, which nobody has seen yet, is shown now.
+    expect((await whereabouts(start({ DEMO: 'off' }))).key).not.toBeNull();
   });
 
   it('refuses a folder that another process uses', async () => {
@@ -214,6 +213,25 @@ describe('a start that cannot be', () => {
     expect(await node.ended()).toBe(2);
     expect(node.output).toContain('store_down');
     expect(node.output).not.toContain('hush');
+  });
+
+  it('ends cleanly when it is interrupted while it starts, and keeps the first key for who sees it', async () => {
+    const node = start();
+    await eventually(
+      async () => existsSync(join(folder, 'data', 'lock')),
+      (there) => there,
+    );
+    node.signal('SIGINT');
+    expect(await node.ended(), node.output).toBe(0);
+
+    const later = start({ LOG_LEVEL: 'debug' });
+    await later.until(/Service 'gateway' is starting/);
+    later.signal('SIGTERM');
+    expect(await later.ended(), later.output).toBe(0);
+    for (const { output } of [node, later]) expect(output).not.toMatch(/does not start|"level":"(error|fatal)"/);
+
+    const { key } = await whereabouts(start({ DEMO: 'off' }));
+    expect(key).not.toBeNull();
   });
 
   it('helps without touching anything', async () => {

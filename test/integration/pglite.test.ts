@@ -53,6 +53,8 @@ async function killAfter(child: ChildProcessWithoutNullStreams, count: number): 
     last = line;
     if (++seen === count) child.kill('SIGKILL');
   }
+  // Its output ends before it does.
+  await kill(child);
   if (seen < count) throw new Error(`The writer ended after ${seen} lines: ${errors}`);
   return last;
 }

@@ -1,5 +1,5 @@
-import type { Appended, Log, LogBatch } from '../../actors/log/port.ts';
 import { MemoryLog } from '../../actors/log/memory.ts';
+import type { Appended, Log, LogBatch } from '../../actors/log/port.ts';
 import { type Random, seededRandom } from '../../actors/protocol/clock.ts';
 import type { Tuning } from '../../actors/protocol/entry.ts';
 import { messageOf } from '../../actors/protocol/errors.ts';
@@ -190,7 +190,7 @@ export class Cluster {
     }
     const node = this.anyNode(() => 0);
     if (!node) return Promise.reject(new Error('no process is there'));
-    return this.network.call(this.clients, node.process, () => node.log.append(batch), 3_000);
+    return this.network.call(this.clients, node.process, () => node.log.append(batch), 1_200);
   }
 
   get broken(): boolean {

@@ -1,8 +1,8 @@
 import { gaussian, type Random } from '../../actors/protocol/clock.ts';
 import type { Reading } from '../../actors/protocol/reading.ts';
 import { twinIdOf } from '../../actors/protocol/twin-id.ts';
-import { KILLER, POISON, UNSTORABLE } from './kind.ts';
 import { LATENESS_MS } from './cluster.ts';
+import { KILLER, POISON, UNSTORABLE } from './kind.ts';
 
 /** How a device names its readings: by time and metrics, by a running number, by an id of their own. */
 type Naming = 'time' | 'seq' | 'key';
@@ -53,7 +53,8 @@ export class Device {
     const draw = this.#random();
     const before = this.#said.length > 0 ? this.#said[Math.floor(this.#random() * this.#said.length)] : null;
     if (before && draw < 0.05) return [structuredClone(before)];
-    if (before && draw < 0.07 && this.#naming !== 'seq') return [{ ...structuredClone(before), values: this.#other(before) }];
+    if (before && draw < 0.07 && this.#naming !== 'seq')
+      return [{ ...structuredClone(before), values: this.#other(before) }];
     if (draw < 0.12) return [this.#reading(now - Math.floor(this.#random() * LATENESS_MS * 0.9))];
     if (draw < 0.15) return [this.#reading(now - LATENESS_MS - Math.floor(this.#random() * 20_000))];
     if (draw < 0.2) return [this.#reading(now), this.#reading(now)];
@@ -96,8 +97,11 @@ export class Device {
     if (this.kind === 'probe') {
       const bad = this.#random();
       if (bad < poison) values.mark = POISON;
-      else if (bad < poison + killer) values.mark = KILLER;
-      else if (bad < poison + killer + unstorable) values.load = UNSTORABLE;
+      else if (bad < poison + killer) {
+        values.mark = KILLER;
+        // each kills a process many times over before it is found out
+        this.#danger.killer = 0;
+      } else if (bad < poison + killer + unstorable) values.load = UNSTORABLE;
     }
     return values;
   }

@@ -1,5 +1,5 @@
-import { messageOf } from '../../actors/protocol/errors.ts';
 import type { Random } from '../../actors/protocol/clock.ts';
+import { messageOf } from '../../actors/protocol/errors.ts';
 import { TelemetryNeverWaits } from './checkers/p5-telemetry-never-waits.ts';
 import { type Cluster, LATENESS_MS, type Node, TTL_MS } from './cluster.ts';
 import type { Cutting } from './network.ts';
@@ -26,7 +26,7 @@ const FAULTS: readonly Fault[] = [
   { name: 'log goes back', embedded: false, begin: (f) => f.often(2_000, () => f.goBack()) },
   { name: 'sink', embedded: true, begin: (f) => f.sink() },
   { name: 'poison', embedded: true, begin: (f) => f.danger('poison', 0.03) },
-  { name: 'killer', embedded: true, begin: (f) => f.danger('killer', 0.004) },
+  { name: 'killer', embedded: true, begin: (f) => f.danger('killer', 0.02) },
   { name: 'unstorable', embedded: true, begin: (f) => f.danger('unstorable', 0.03) },
   { name: 'rebalance', embedded: true, begin: (f) => f.often(1_500, () => f.rebalance()) },
   { name: 'tuning', embedded: true, begin: (f) => f.tune() },
@@ -120,7 +120,8 @@ export class Faults {
       const how = this.#draw<Cutting>(['both', 'there', 'back']);
       trace.note('network', `${node.name} and ${from} are cut: ${how}`);
       network.cut(node.name, from, how);
-      if (this.#random() < 0.5) this.#cluster.scheduler.after(this.#random() * 3_000, () => network.mend(node.name, from));
+      if (this.#random() < 0.5)
+        this.#cluster.scheduler.after(this.#random() * 3_000, () => network.mend(node.name, from));
     });
   }
 

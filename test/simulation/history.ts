@@ -1,5 +1,5 @@
-import { messageOf } from '../../actors/protocol/errors.ts';
 import type { Entry } from '../../actors/protocol/entry.ts';
+import { messageOf } from '../../actors/protocol/errors.ts';
 import type { TwinEvent } from '../../actors/protocol/event.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Cut, JournalReading } from '../../actors/store/port.ts';
@@ -115,7 +115,10 @@ export class History {
     history.backfill.push(row);
     const { floor } = history.oracle;
     if (floor === null || row.at > floor) {
-      this.#fault('rolling', `${history.twinId}: a reading of ${row.at} was kept out of the fold; the floor is ${floor}`);
+      this.#fault(
+        'rolling',
+        `${history.twinId}: a reading of ${row.at} was kept out of the fold; the floor is ${floor}`,
+      );
     }
   }
 

@@ -1,5 +1,5 @@
-import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Appended, Log, LogBatch, LogMark, LogMessage, LogReader, MessageOutcome } from '../../actors/log/port.ts';
+import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { EPOCH, type Process, type Scheduler } from './clock.ts';
 import { Lost, type Network } from './network.ts';
 

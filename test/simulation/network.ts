@@ -119,9 +119,12 @@ export class Network {
         if (this.#chance(0.7)) this.scheduler.after(this.#random() * weather.lateMs, () => void quietly(serve));
         return;
       }
+      let arrived = false;
       this.send(from.name, to, () => {
         const answer = quietly(serve);
-        if (over) return;
+        // who sends a request twice hears the first answer
+        if (over || arrived) return;
+        arrived = true;
         this.send(to, from.name, () =>
           from.run(() => end(() => (answer.ok ? resolve(answer.value) : reject(answer.error)))),
         );

@@ -188,7 +188,8 @@ export class TwinOracle {
       }
     }
     metric.readings.push({ at, value });
-    if (metric.readings.length > 400) metric.readings = metric.readings.filter((r) => r.at > metric.newestAt - LONGEST_MS);
+    if (metric.readings.length > 400)
+      metric.readings = metric.readings.filter((r) => r.at > metric.newestAt - LONGEST_MS);
     if (!newest) return;
     metric.newestAt = at;
     metric.last = value;
@@ -240,7 +241,8 @@ export class TwinOracle {
       throw new Error(`${this.twinId}: a tick at ${receivedAt} though nothing was due before ${this.wakeAt}`);
     }
     for (const rule of this.#rules) {
-      if (rule.state === 'pending' && receivedAt - rule.sinceReceived >= this.#inForce(rule).holdMs) this.#raise(rule, out);
+      if (rule.state === 'pending' && receivedAt - rule.sinceReceived >= this.#inForce(rule).holdMs)
+        this.#raise(rule, out);
     }
     if (this.online && receivedAt - this.newestReceived >= this.kind.silentAfterMs) this.#offline(out);
   }
@@ -309,7 +311,9 @@ export class TwinOracle {
 
   /** Health and the next wake, after every entry. */
   #settle(out: OracleEvent[]): void {
-    const severities = this.#rules.filter((rule) => rule.state === 'raised').map((rule) => this.#inForce(rule).severity);
+    const severities = this.#rules
+      .filter((rule) => rule.state === 'raised')
+      .map((rule) => this.#inForce(rule).severity);
     const health = !this.online
       ? 'unknown'
       : severities.includes('critical')
@@ -357,7 +361,8 @@ export function difference(view: TwinView, expected: Expected): string | null {
         if (value === undefined) continue;
         // times are of the order of 10^12 ms: the running moments of a slope keep about five digits of seconds
         const within = name === 'slope' ? 1e-3 : 1e-6;
-        if (!is || !near(is[name], value, within)) return `${metric} ${window} ${name} is ${is?.[name]}, expected ${value}`;
+        if (!is || !near(is[name], value, within))
+          return `${metric} ${window} ${name} is ${is?.[name]}, expected ${value}`;
       }
     }
   }

@@ -1,5 +1,5 @@
-import type { TwinView } from '../../actors/protocol/view.ts';
 import { shardOf } from '../../actors/protocol/twin-id.ts';
+import type { TwinView } from '../../actors/protocol/view.ts';
 import { Progress } from './checkers/progress.ts';
 import { type Cluster, type ClusterOptions, cluster, SHARDS } from './cluster.ts';
 import { Faults } from './faults.ts';
@@ -24,7 +24,11 @@ const BOUND_MS = 30_000;
 export async function run(seed: number, options: ClusterOptions = {}): Promise<Outcome> {
   const c = cluster(seed, { ...options, log: options.log ?? (seed % 8 === 7 ? 'memory' : 'durable') });
   const faults = new Faults(c);
-  const onRejection = (reason: unknown): void => c.trace.fail('process', `a rejection that nobody handles: ${String(reason instanceof Error ? reason.stack : reason)}`);
+  const onRejection = (reason: unknown): void =>
+    c.trace.fail(
+      'process',
+      `a rejection that nobody handles: ${String(reason instanceof Error ? reason.stack : reason)}`,
+    );
   process.on('unhandledRejection', onRejection);
   try {
     c.workload.start();

@@ -88,7 +88,7 @@ export function connectStore(server: StoreServer, network: Network, process: Pro
     loadTwins: (shard, twinIds) => ask(() => ledger.loadTwins(shard, twinIds)),
     loadTail: (shard) => ask(() => ledger.loadTail(shard)),
     lookup: (kind, wanted) => ask(() => ledger.lookup(kind, wanted)),
-    dueWakes: (shards, nowMs, limit) => ask(() => ledger.dueWakes(shards, nowMs, limit)),
+    dueWakes: (shards, nowMs, limit, skip) => ask(() => ledger.dueWakes(shards, nowMs, limit, skip)),
     journal: (twin, after, limit) => ask(() => ledger.journal(twin, after, limit)),
     events: (shard, after, limit) => ask(() => ledger.events(shard, after, limit)),
     cursors: (sink, shards) => ask(() => ledger.cursors(sink, shards)),

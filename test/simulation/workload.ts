@@ -127,7 +127,12 @@ export class Workload {
     for (let attempt = 0; attempt < RETRIES; attempt++) {
       try {
         const receivedAt = clients.clock.now();
-        const appended = await this.#cluster.append({ shard, id, receivedAt, readings: structuredClone([...readings]) });
+        const appended = await this.#cluster.append({
+          shard,
+          id,
+          receivedAt,
+          readings: structuredClone([...readings]),
+        });
         for (const [i, reading] of readings.entries()) {
           const outcome = appended.outcomes?.[i] ?? null;
           const sent = this.sent.get(sentKey(reading))!;
@@ -209,10 +214,12 @@ export class Workload {
       if (draw < 0.45) return { ...header, name: 'resolve', alert: standing };
       return { ...header, name: 'silence', alert: standing, untilMs: this.#cluster.clients.clock.now() + 5_000 };
     }
-    if (draw < 0.3) return { ...header, name: 'desired', patch: { setpoint: Math.floor(this.#random() * 5), mode: key } };
+    if (draw < 0.3)
+      return { ...header, name: 'desired', patch: { setpoint: Math.floor(this.#random() * 5), mode: key } };
     if (draw < 0.5) return { ...header, name: 'attributes', patch: { place: `p${Math.floor(this.#random() * 4)}` } };
     if (draw < 0.6) return { ...header, name: 'attributes', patch: { place: null } };
-    if (draw < 0.8) return { ...header, name: 'maintenance', work: `work ${key}`, at: this.#cluster.clients.clock.now() };
+    if (draw < 0.8)
+      return { ...header, name: 'maintenance', work: `work ${key}`, at: this.#cluster.clients.clock.now() };
     if (draw < 0.88) return { ...header, name: 'offline', reason: 'last will' };
     if (!this.retiring) return null;
     return { ...header, name: this.#random() < 0.5 ? 'retire' : 'restore' };

@@ -13,7 +13,7 @@ const CURSORS = 'select shard, seq from sink_cursors where sink = $1 and shard =
 const DUE_WAKES = `
   select shard, twin_id as "twinId" from twin_snapshots
   where latest and wake_at is not null and shard = any($1::int4[]) and wake_at <= $2
-  order by wake_at, twin limit $3`;
+  order by wake_at, twin limit $3 offset $4`;
 
 /** Events in order of the shard's own seq, which the fence hands out: nothing can appear later below a seq once read. */
 export async function events(sql: Sql, shard: number, afterSeq: number, limit: number): Promise<TwinEvent[]> {
@@ -32,6 +32,7 @@ export async function dueWakes(
   shards: readonly number[],
   nowMs: number,
   limit: number,
+  skip: number,
 ): Promise<{ shard: number; twinId: string }[]> {
-  return await sql.query(DUE_WAKES, [shards, new Date(nowMs), limit], prepared(DUE_WAKES));
+  return await sql.query(DUE_WAKES, [shards, new Date(nowMs), limit, skip], prepared(DUE_WAKES));
 }

@@ -243,7 +243,8 @@ describe('the body', () => {
     let text = '';
     for await (const chunk of socket) {
       text += chunk;
-      if (text.includes('\r\n\r\n') && !text.startsWith('HTTP/1.1 100')) break;
+      // 100 Continue is not the answer yet.
+      if (text.replace(/^HTTP\/1\.1 100 Continue\r\n\r\n/, '').includes('\r\n\r\n')) break;
     }
     socket.destroy();
     return text;
@@ -265,7 +266,7 @@ describe('the body', () => {
     ];
     expect(await half(head)).toMatch(/^HTTP\/1\.1 401 /);
     const answer = await half([...head, `Authorization: Bearer ${node.keys.operator}`], '{"a":1}');
-    expect(answer).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\n/);
+    expect(answer).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 /);
   });
 
   it('leaves the connection usable after a small one was refused', async () => {
@@ -493,7 +494,7 @@ describe('keys', () => {
     const list = await node.http('GET', '/api/v1/keys', as('admin'));
     expectDocumented(list, 'get', '/api/v1/keys');
     expect(list.json.data.items[0]).toMatchObject({ id, name: 'Schicht Ä', role: 'technician', createdBy: 'a admin' });
-    expect(list.text).not.toContain(key.split('_')[2]);
+    expect(list.text).not.toContain(key.slice(16));
     const revoked = await node.http('DELETE', `/api/v1/keys/${id}`, as('admin'));
     expect(revoked.json.data).toEqual({ revoked: [id] });
     expectProblem(await node.http('GET', '/api/v1/kinds', { key }), 401, 'unauthenticated');
@@ -523,7 +524,7 @@ describe('keys', () => {
   it('are stored as digests only', async () => {
     const rows = await node.parts.sql.query<Record<string, unknown>>('select * from keys');
     const text = JSON.stringify(rows);
-    for (const key of [node.adminKey, ...Object.values(node.keys)]) expect(text).not.toContain(key.split('_')[2]);
+    for (const key of [node.adminKey, ...Object.values(node.keys)]) expect(text).not.toContain(key.slice(16));
   });
 });
 

@@ -296,6 +296,20 @@ describe('a host', () => {
     await stop();
   });
 
+  it('says that ingest is paused for as long as it is', async () => {
+    const { host, send, stop } = await run(store);
+    await send([reading(id, 0, { flow: 1 })]);
+    let since: number | null = T0;
+    host.followIngest(() => since);
+    expect((await host.get(`pump:${id}`)).stale).toMatchObject({
+      reason: 'ingest paused',
+      since: new Date(T0).toISOString(),
+    });
+    since = null;
+    expect((await host.get(`pump:${id}`)).stale).toBeNull();
+    await stop();
+  });
+
   it('a new tuning reaches each twin as an entry before its next fold', async () => {
     const { host, send, stop } = await run(store);
     await send([reading(id, 0, { heat: 50 })]);

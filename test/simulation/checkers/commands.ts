@@ -15,7 +15,9 @@ export class Commands implements Checker {
     const revisions = history?.commands.get(key) ?? [];
     if (result) {
       if (!revisions.includes(result.revision)) {
-        this.#fail(`${twinId}: ${key} was answered with revision ${result.revision}; committed is ${revisions.join(' ')}`);
+        this.#fail(
+          `${twinId}: ${key} was answered with revision ${result.revision}; committed is ${revisions.join(' ')}`,
+        );
       }
       if (result.view.revision > (history?.journal.length ?? 0)) {
         this.#fail(`${twinId}: the answer to ${key} shows revision ${result.view.revision}, which has not committed`);

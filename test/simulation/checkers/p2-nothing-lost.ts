@@ -24,7 +24,9 @@ export class NothingLost implements Checker {
 
   atRest(): void {
     const { workload, history, store } = this.#cluster;
-    const buried = new Set(store.ledger.deadLetters.map(({ twinId, payload }) => `${twinId} ${JSON.parse(payload).at}`));
+    const buried = new Set(
+      store.ledger.deadLetters.map(({ twinId, payload }) => `${twinId} ${JSON.parse(payload).at}`),
+    );
     for (const sent of workload.sent.values()) {
       if (!sent.acknowledged || this.#isStored(sent)) continue;
       const retired = history.twins

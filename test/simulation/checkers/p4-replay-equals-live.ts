@@ -1,6 +1,6 @@
+import { decodeSnapshot, encodeSnapshot } from '../../../actors/runtime/snapshot.ts';
 import type { TwinState } from '../../../actors/runtime/state.ts';
 import { newState } from '../../../actors/runtime/state.ts';
-import { decodeSnapshot, encodeSnapshot } from '../../../actors/runtime/snapshot.ts';
 import { fold } from '../../../actors/runtime/turn.ts';
 import type { Cut, Snapshot } from '../../../actors/store/port.ts';
 import type { Checker } from '../checker.ts';

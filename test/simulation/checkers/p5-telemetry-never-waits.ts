@@ -2,7 +2,7 @@ import type { Checker } from '../checker.ts';
 import type { Cluster } from '../cluster.ts';
 
 /** How long a reading may take from the log to its commit while nothing but a luxury is out of order, ms. */
-const PATIENCE_MS = 1_500;
+const PATIENCE_MS = 3_000;
 
 /** P5: while sinks are slow or down and nothing else is wrong, telemetry goes on as ever. */
 export class TelemetryNeverWaits implements Checker {

@@ -24,7 +24,8 @@ export class Progress implements Checker {
     for (const row of rows) {
       const { shard, owner, position } = row;
       const node = owner === null ? undefined : nodes.get(owner);
-      if (node?.host.shards.get(shard)?.epoch !== row.epoch) return `shard ${shard} is not served; the owner is ${owner}`;
+      if (node?.host.shards.get(shard)?.epoch !== row.epoch)
+        return `shard ${shard} is not served; the owner is ${owner}`;
       if (node.host.shards.get(shard)!.inFlight) return `shard ${shard} is committing`;
       if (!embedded && log.isBehind(shard, position, row.positionId)) return `shard ${shard} has messages to fold`;
       if (sink.passed[shard] < history.events[shard].length) {
@@ -40,7 +41,8 @@ export class Progress implements Checker {
   #overdue(): string | null {
     const now = this.#cluster.clients.clock.now();
     for (const { twinId, oracle } of this.#cluster.history.twins.values()) {
-      if (oracle.wakeAt !== null && oracle.wakeAt <= now) return `${twinId} waits for a tick since ${oracle.wakeAt - now} ms`;
+      if (oracle.wakeAt !== null && oracle.wakeAt <= now)
+        return `${twinId} waits for a tick since ${oracle.wakeAt - now} ms`;
     }
     return null;
   }

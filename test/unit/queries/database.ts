@@ -54,8 +54,8 @@ export const gadget: Kind = defineTwin({ ...base, kind: 'gadget', openMetrics: t
 
 export const KINDS = [boiler, gadget];
 
-export async function openDatabase(): Promise<Sql> {
-  const sql = await Pglite.open();
+export async function openDatabase(open: () => Promise<Sql> = () => Pglite.open()): Promise<Sql> {
+  const sql = await open();
   for (const migration of MIGRATIONS) await sql.exec(migration.sql);
   for (const kind of KINDS) await sql.exec(kindTables(kind));
   return sql;

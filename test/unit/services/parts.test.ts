@@ -66,6 +66,8 @@ describe('parts of a broker', () => {
     expect(seen.closed).toBe(1);
     await releaseParts(broker);
     expect(seen.closed).toBe(1);
+    await expect(holdParts(broker, open)).rejects.toThrow(expect.objectContaining({ code: 'unavailable' }));
+    expect(seen.opened).toBe(1);
   });
 
   it('are there before a service starts and until after it has stopped', async () => {
