@@ -83,6 +83,8 @@ export class MqttCourier {
     if (this.fault !== null) throw this.fault;
     this.sent++;
     this.#client.publish(topic, payload, { qos: 1 }, (error) => {
+      // What was open when we gave up has been counted then.
+      if (this.fault !== null) return;
       if (error) this.failed++;
       else this.acknowledged++;
       this.#wake();
@@ -104,10 +106,10 @@ export class MqttCourier {
   }
 
   #giveUp(error: Error): void {
-    this.fault ??= asFault(error);
-    // Calls back all that is open with an error.
-    this.#client.end(true);
+    if (this.fault !== null) return;
+    this.fault = asFault(error);
     this.failed = this.sent - this.acknowledged;
+    this.#client.end(true);
     this.#wake();
   }
 

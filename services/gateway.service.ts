@@ -248,7 +248,13 @@ const gateway: PartsSchema<Gate> = {
       mustBeAdmitted(req.gate.identity, match.route.access);
       if (match.route.method === 'GET') return;
       const limits = { maxBytes: this.parts.settings.maxBodyBytes, maxDepth: MAX_JSON_DEPTH };
-      const body = await bodyParams(req, match.route.docs, limits, req.gate.onContinue);
+      const body = await bodyParams(req, match.route.docs, limits, req.gate.onContinue).catch((error: unknown) => {
+        // Telemetry that nobody could read is counted and kept like any other that is refused.
+        const { code, message } = asTwinmeshError(error);
+        if (match.route.docs.body === 'raw')
+          this.broker.broadcastLocal('body.refused', { path: match.route.path, code, message });
+        throw error;
+      });
       // What the path says is what was authorised and is audited: nothing in the body replaces it.
       req.$params = { ...req.$params, ...body, ...match.params };
     },

@@ -5,7 +5,7 @@ import { DOOR_LIMITS } from '../actors/ingress/door.ts';
 import { Ingress } from '../actors/ingress/ingress.ts';
 import type { SubmitResult } from '../actors/ingress/intake.ts';
 import { type Protocol, TELEMETRY_PATH } from '../actors/ingress/route.ts';
-import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import { type ErrorCode, messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { MqttDoor, type MqttStatus } from './ingest/mqtt-door.ts';
@@ -141,6 +141,11 @@ const ingest: PartsSchema<Ingest> = {
     'keys.revoked'(ctx: Context<{ ids: string[] }>) {
       for (const id of ctx.params.ids) this.mqtt?.disconnect(id);
     },
+    /** A body that the gateway refused before it was a payload: too large, not the gzip it says it is. */
+    'body.refused'(ctx: Context<{ path: string; code: ErrorCode; message: string }>) {
+      const { path, code, message } = ctx.params;
+      this.ingress?.refuse({ protocol: 'http', address: path, speaker: null }, new TwinmeshError(code, message));
+    },
   },
 
   methods: {
@@ -148,13 +153,13 @@ const ingest: PartsSchema<Ingest> = {
       const { body, contentType } = ctx.params;
       const type = (contentType ?? ctx.meta.request?.contentType ?? '').split(';', 1)[0].trim().toLowerCase();
       const ndjson = NDJSON_TYPES.includes(type);
-      if (!ndjson && !JSON_TYPES.includes(type)) {
-        throw new TwinmeshError(
-          'unsupported',
-          `The body is ${type.slice(0, 60)}; application/json or application/x-ndjson is taken.`,
-        );
-      }
       const source = { protocol: 'http' as const, address, speaker: ctx.meta.user ?? null };
+      if (!ndjson && !JSON_TYPES.includes(type)) {
+        const message = `The body is ${type.slice(0, 60)}; application/json or application/x-ndjson is taken.`;
+        const refusal = new TwinmeshError('unsupported', message);
+        this.ingress.refuse(source, refusal);
+        throw refusal;
+      }
       const { maxBodyBytes } = this.parts.settings;
       return this.ingress.submit(source, body, {
         wait: 'commit',

@@ -76,6 +76,9 @@ interface LoggerFactory {
   broker: ServiceBroker;
 }
 
+/** Whoever starts the broker gets the same error, and says it once. */
+const TOLD_BY_MAIN = 'Unable to start all services.';
+
 // Moleculer's type of its base logger hides the members that a subclass has to have.
 const { Loggers } = createRequire(import.meta.url)('moleculer') as {
   Loggers: { Base: new (options?: object) => { init(factory: LoggerFactory): void } };
@@ -94,17 +97,18 @@ export class BrokerLogger extends Loggers.Base {
     const own = bindings?.svc === undefined;
     const logger = this.pino.child(own ? { mod: bindings?.mod } : { svc: bindings?.svc });
     return (type, args) => {
-      const news = own || (typeof args[0] === 'string' && /^Service '.*' (started|stopped)\.$/.test(args[0]));
-      const level = news && type === 'info' ? 'debug' : type;
+      const text = typeof args[0] === 'string' ? args[0] : '';
+      const news = type === 'info' && (own || /^Service '.*' (started|stopped)\.$/.test(text));
+      const level = news || text === TOLD_BY_MAIN ? 'debug' : type;
       if (typeof args[0] !== 'string') {
         // pino's own order: an object or an error first, the text after it.
         logger[level](args[0] as object, ...(args.slice(1) as string[]));
         return;
       }
       const error = args.find((arg) => arg instanceof Error);
-      const text = args.filter((arg) => typeof arg === 'string' || typeof arg === 'number').join(' ');
+      const words = args.filter((arg) => typeof arg === 'string' || typeof arg === 'number').join(' ');
       const rest = args.filter((arg) => typeof arg === 'object' && arg !== null && arg !== error);
-      logger[level]({ ...(error ? { err: error } : {}), ...(rest.length > 0 ? { details: rest } : {}) }, text);
+      logger[level]({ ...(error ? { err: error } : {}), ...(rest.length > 0 ? { details: rest } : {}) }, words);
     };
   }
 }

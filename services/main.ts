@@ -25,7 +25,7 @@ import { openParts } from './parts.ts';
  *     acknowledged is in the database.
  */
 const STOP_WITHIN_MS = 4_500;
-/** After a start that failed. */
+/** After a start that failed or was broken off. */
 const CLOSE_WITHIN_MS = 3_000;
 const SERVICES = fileURLToPath(new URL('.', import.meta.url));
 
@@ -119,7 +119,10 @@ function watchProcess(broker: ServiceBroker, logger: Logger, life: Life): void {
       if (life.running) {
         await broker.stop();
         await releaseParts(broker);
-      } else await closeParts(broker);
+      } else {
+        // A database that is still being made is only put in place once it is whole: nothing is lost by not waiting.
+        await Promise.race([closeParts(broker), sleep(CLOSE_WITHIN_MS)]);
+      }
     } catch (error) {
       logger.error({ err: error }, 'stopping');
       process.exitCode = EXIT.crashed;

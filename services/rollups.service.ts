@@ -6,7 +6,7 @@ import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 /**
  * Keeps rollups up to date and, where HISTORY_RETENTION_DAYS is set, history short, in the background.
  *
- *  1. The node that owns shard 0 does it. Should two think so, or the owner change half way, the turn that each step
+ *  1. The node that owns shard 0 does it. Should two think so, or the owner change half way, the number that each step
  *     takes lets only one of them write (rollup.ts U2).
  *  2. A round that fails is logged and tried again at the next; nothing else waits for it.
  *  3. A stop ends the round behind the step it is in.

@@ -13,6 +13,8 @@ import { wantedOwner } from './rendezvous.ts';
  *  1  The database is the arbiter: a claim is a compare-and-set on what was read.
  *  2  Ownership is read before beats, so that an owner seen there has beaten before.
  *  3  `serving` is false once our own beat may have stood still for ttl less a margin, counted from when it was sent.
+ *  4  After such a silence others may have claimed what we hold, or their claim may be on its way: before `serving` is true
+ *     again, every shard is claimed anew.
  */
 export interface Tenant {
   /** Epoch under which this node holds the shard, or undefined. */
@@ -23,6 +25,8 @@ export interface Tenant {
   take(rows: readonly ShardRow[]): void;
   /** Somebody else should have it: finish, snapshot, commit, release. */
   drain(shard: number): void;
+  /** Somebody else may have it, or be about to: claim it under the next epoch before serving it again. */
+  renew(shard: number): void;
   /** Somebody else has it already. */
   drop(shard: number, why: string): void;
 }
@@ -126,14 +130,15 @@ export class Keeper {
     const { store, node, clock } = this.#o;
     const sentAt = clock.monotonic();
     await store.beat(node);
-    this.#lastBeatSentAt = sentAt;
+    const silent = !this.serving;
     this.#rows = await store.shards();
-    this.#membership.observe(await store.nodes());
+    const askedAt = clock.monotonic();
+    this.#membership.observe(await store.nodes(), askedAt);
     if (this.#stopped) return;
-    await this.#settle();
+    await this.#settle(sentAt, silent && this.#membership.hasOthers);
   }
 
-  async #settle(): Promise<void> {
+  async #settle(beatSentAt: number, doubted: boolean): Promise<void> {
     const { tenant, node, store } = this.#o;
     const living = this.#membership.living().filter((name) => !(this.#retreating && name === node));
     const claims: Claim[] = [];
@@ -145,6 +150,10 @@ export class Keeper {
         continue;
       }
       if (tenant.isBusy(row.shard)) continue;
+      if (held !== undefined && doubted) {
+        tenant.renew(row.shard);
+        continue;
+      }
       const wanted = wantedOwner(row.shard, living);
       if (held !== undefined) {
         if (wanted !== node && wanted !== null) tenant.drain(row.shard);
@@ -158,6 +167,7 @@ export class Keeper {
       const free = row.owner === null || row.owner === node || !this.#membership.isAlive(row.owner);
       if (free) claims.push({ shard: row.shard, owner: row.owner, epoch: row.epoch });
     }
+    this.#lastBeatSentAt = beatSentAt;
     if (strays.length > 0) await store.release(node, strays);
     for (let i = 0; i < claims.length; i += this.#o.claimAtOnce) {
       if (this.#stopped || this.#retreating) return;

@@ -7,13 +7,16 @@ import type { NodeRow } from '../store/port.ts';
  * Invariants:
  *  1  No wall clock of anybody is compared.
  *  2  A node seen for the first time counts as alive until it has stood still for ttl.
- *  3  Being wrong costs a handoff, never data: the fence decides who commits.
+ *  3  A node is judged as of when its beat was asked for: a judge who stood still himself does not find others dead.
+ *  4  Being wrong costs a handoff, never data: the fence decides who commits.
  */
 export class Membership {
   readonly #clock: Clock;
   readonly #ttlMs: number;
   readonly #self: string;
   readonly #seen = new Map<string, { beat: number; movedAt: number }>();
+  /** When the beats as we know them were asked for: what we know is not newer, however late the answer came. */
+  #asOf = Number.NEGATIVE_INFINITY;
 
   constructor(options: { clock: Clock; ttlMs: number; self: string }) {
     this.#clock = options.clock;
@@ -21,9 +24,10 @@ export class Membership {
     this.#self = options.self;
   }
 
-  /** Takes the beats as the store has them now. */
-  observe(rows: readonly NodeRow[]): void {
+  /** Takes the beats as the store had them at `askedAt` (monotonic) or later. */
+  observe(rows: readonly NodeRow[], askedAt: number): void {
     const now = this.#clock.monotonic();
+    this.#asOf = askedAt;
     const present = new Set<string>();
     for (const { node, beat } of rows) {
       present.add(node);
@@ -35,15 +39,19 @@ export class Membership {
 
   /** Living nodes in order of name; we are always among them. */
   living(): string[] {
-    const now = this.#clock.monotonic();
     const living = new Set([this.#self]);
-    for (const [node, { movedAt }] of this.#seen) if (now - movedAt < this.#ttlMs) living.add(node);
+    for (const [node, { movedAt }] of this.#seen) if (this.#asOf - movedAt < this.#ttlMs) living.add(node);
     return [...living].sort();
   }
 
   isAlive(node: string): boolean {
     if (node === this.#self) return true;
     const known = this.#seen.get(node);
-    return known !== undefined && this.#clock.monotonic() - known.movedAt < this.#ttlMs;
+    return known !== undefined && this.#asOf - known.movedAt < this.#ttlMs;
+  }
+
+  /** Whether any other node was there, alive or not, when the beats were last read. */
+  get hasOthers(): boolean {
+    return this.#seen.size > (this.#seen.has(this.#self) ? 1 : 0);
   }
 }

@@ -50,6 +50,8 @@ export class Checkpoint {
   #loop: Promise<void> | null = null;
   #rotation = 0;
   #exclusiveTurn = false;
+  /** Shard whose next reading has been named as suspect: nothing else is folded before that reading, or it would be blamed for it. */
+  #named: HostedShard | null = null;
   #lastSummaries = Number.NEGATIVE_INFINITY;
   readonly #unsummarised = new Set<Activation>();
   readonly #cursors = new Map<string, { sink: string; shard: number; seq: number; since: number }>();
@@ -186,6 +188,11 @@ export class Checkpoint {
       if (shard.hasWork && !shard.poisoned) (shard.mode === 'normal' ? normal : careful).push(shard);
     }
     const { cutMaxEntries } = this.#host.options;
+    if (this.#named !== null && (this.#named.dead || this.#named.poisoned || this.#named.draining)) this.#named = null;
+    if (this.#named !== null) {
+      if (this.#building.size > 0 || this.#inFlight !== null) return false;
+      return this.#gather([this.#named], 1);
+    }
     if (careful.length > 0 && (this.#exclusiveTurn || normal.length === 0)) {
       // travels alone: first what is under way
       if (this.#building.size > 0 || this.#inFlight !== null) return false;
@@ -309,6 +316,7 @@ export class Checkpoint {
       if (shard.mode !== 'single') judged = foldMessages(shard, part, budget, late, this.#context);
       else if (this.#vouch(shard, part)) {
         judged = foldMessages(shard, part, 1, late, this.#context);
+        if (judged > 0 && this.#named === shard) this.#named = null;
         shard.careful -= judged;
         // what killed or aborted was read before: once nothing is left of that, there is nothing to be careful about
         const drained = shard.inbox.length === 0 && shard.current === null && !shard.readable;
@@ -353,6 +361,7 @@ export class Checkpoint {
       return true;
     }
     shard.vouched = mark;
+    this.#named = shard;
     part.cursors.push({ sink: SUSPECT, shard: shard.shard, seq: suspicionOf(message.position, index, named + 1) });
     return false;
   }

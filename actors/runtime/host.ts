@@ -165,6 +165,7 @@ export class Host implements TwinHost {
         isBusy: (shard) => this.#busy.has(shard) || this.shards.get(shard)?.draining === true,
         take: (rows) => this.#take(rows),
         drain: (shard) => this.#drain(shard),
+        renew: (shard) => this.#renew(shard),
         drop: (shard, why) => this.drop(shard, why),
       },
       onError: (error) => this.storeFailed(error),
@@ -558,7 +559,11 @@ export class Host implements TwinHost {
     this.shards.set(row.shard, shard);
     for (const [i, outbox] of outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
     for (const outbox of this.#outboxes) if (!outboxes.includes(outbox)) void this.#follow(outbox, [shard]);
-    const undecided = this.#undecided.get(row.shard)?.filter(({ position }) => position <= row.position);
+    // in a log that went back the numbers stand for other messages, which nobody has committed
+    const undecided =
+      after === row.position
+        ? this.#undecided.get(row.shard)?.filter(({ position }) => position <= row.position)
+        : undefined;
     this.#undecided.delete(row.shard);
     if (undecided && undecided.length > 0)
       log.committed(row.shard, undecided[undecided.length - 1].position, undecided);
@@ -611,6 +616,11 @@ export class Host implements TwinHost {
     }
     shard.doubted--;
     this.signal();
+  }
+
+  #renew(shardNumber: number): void {
+    const shard = this.shards.get(shardNumber);
+    if (shard) this.#checkpoint.abandon(shard, 'our beat stood still; somebody else may have claimed it');
   }
 
   #drain(shardNumber: number): void {

@@ -11,6 +11,8 @@ export interface PgOptions {
   tls?: boolean | { ca?: string; cert?: string; key?: string; rejectUnauthorized?: boolean };
   /** A statement that takes longer is cancelled by the server. Default 30 s. */
   statementTimeoutMs?: number;
+  /** How much longer than that an answer is waited for before the connection counts as lost. Default 10 s. */
+  answerMarginMs?: number;
   /** A session that idles in a transaction for so long is ended by the server; keep it below the ttl of ownership. Default 5 s. */
   idleInTransactionTimeoutMs?: number;
   /** How long to wait for a connection. Default 5 s. */
@@ -118,7 +120,7 @@ function configOf(options: PgOptions): pg.PoolConfig {
     connectionString: withServerSettings(options.url, settings),
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5000,
     // The server cancels first; this is for a server that is not heard of any more.
-    query_timeout: statementTimeoutMs > 0 ? statementTimeoutMs + 10_000 : undefined,
+    query_timeout: statementTimeoutMs > 0 ? statementTimeoutMs + (options.answerMarginMs ?? 10_000) : undefined,
     keepAlive: true,
     application_name: options.applicationName ?? 'twinmesh',
     types: { getTypeParser: parserOf as typeof pg.types.getTypeParser },

@@ -6,6 +6,8 @@ export interface PgliteSettings {
   durable: boolean;
   /** Further server parameters, `name=value`. */
   parameters: string[];
+  /** Write-ahead log between two checkpoints; null: the default of upkeep. */
+  checkpointBytes: number | null;
   /** How long nothing has to happen before upkeep looks around. */
   idleMs: number;
 }

@@ -3,19 +3,26 @@
  * grows until the next clean stop (and a start after a crash replays all of it), and snapshots that were replaced
  * fill the disk.
  *
- *  1 A checkpoint after at most CHECKPOINT_BYTES of WAL, earlier when idle.
+ *  1 A checkpoint after at most `checkpointBytes` of WAL and what is written between two looks, earlier when idle.
  *  2 A table is vacuumed and analyzed when a fifth of it is dead or has changed, one table at a time between statements.
  */
 export class Upkeep {
   readonly #query: (text: string) => Promise<Record<string, unknown>[]>;
   readonly #nowMs: () => number;
+  readonly #checkpointBytes: number;
   #sinceLook = 0;
+  #bytes = 0;
   #lastVacuumMs: number;
   #checkpointAt: number | null = null;
   #dirty = false;
 
-  constructor(options: { query: (text: string) => Promise<Record<string, unknown>[]>; nowMs: () => number }) {
+  constructor(options: {
+    query: (text: string) => Promise<Record<string, unknown>[]>;
+    nowMs: () => number;
+    checkpointBytes?: number;
+  }) {
     this.#query = options.query;
+    this.#checkpointBytes = options.checkpointBytes ?? CHECKPOINT_BYTES;
     this.#nowMs = options.nowMs;
     this.#lastVacuumMs = options.nowMs();
   }
@@ -25,12 +32,14 @@ export class Upkeep {
     return this.#dirty;
   }
 
-  /** Called after every statement: looks at the WAL now and then, and at the tables once in VACUUM_EVERY_MS. */
-  async afterStatement(): Promise<void> {
+  /** Called after every statement, with the bytes it brought: looks at the WAL now and then, and at the tables once in VACUUM_EVERY_MS. */
+  async afterStatement(bytes: number): Promise<void> {
     this.#dirty = true;
-    if (++this.#sinceLook < LOOK_EVERY) return;
+    this.#bytes += bytes;
+    if (++this.#sinceLook < LOOK_EVERY && this.#bytes < LOOK_EVERY_BYTES) return;
     this.#sinceLook = 0;
-    await this.#checkpoint(CHECKPOINT_BYTES);
+    this.#bytes = 0;
+    await this.#checkpoint(this.#checkpointBytes);
     if (this.#nowMs() - this.#lastVacuumMs >= VACUUM_EVERY_MS) await this.#vacuum();
   }
 
@@ -60,6 +69,8 @@ export class Upkeep {
 }
 
 const LOOK_EVERY = 32;
+const LOOK_EVERY_BYTES = 8 * 1024 * 1024;
+/** What a start after a crash has to replay, at most: a few seconds. */
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 const IDLE_CHECKPOINT_BYTES = 16 * 1024 * 1024;
 const VACUUM_EVERY_MS = 20_000;

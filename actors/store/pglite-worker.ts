@@ -81,6 +81,13 @@ function say(reply: PgliteReply): void {
   port!.postMessage(reply);
 }
 
+function bytesOf(request: PgliteRequest): number {
+  if (request.type !== 'query') return 0;
+  let bytes = 0;
+  for (const param of request.params) if (param instanceof Uint8Array) bytes += param.byteLength;
+  return bytes;
+}
+
 function take(): PgliteRequest | undefined {
   // Drained here as well, so that a checkpoint that came in during a statement overtakes what waits.
   for (let message = receiveMessageOnPort(port!); message; message = receiveMessageOnPort(port!)) {
@@ -99,6 +106,7 @@ async function start(): Promise<void> {
   const upkeep = new Upkeep({
     query: (text) => protocol.query(text, []),
     nowMs: () => performance.now(),
+    ...(settings.checkpointBytes === null ? {} : { checkpointBytes: settings.checkpointBytes }),
   });
 
   const run = async (request: PgliteRequest): Promise<void> => {
@@ -134,7 +142,7 @@ async function start(): Promise<void> {
         return;
       }
       await run(request);
-      await upkeep.afterStatement().catch(() => undefined);
+      await upkeep.afterStatement(bytesOf(request)).catch(() => undefined);
     }
     running = false;
     if (upkeep.pending) idleTimer = setTimeout(idle, settings.idleMs);

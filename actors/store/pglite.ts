@@ -11,6 +11,8 @@ export interface PgliteOptions {
   dataDir?: string;
   /** fsync at every commit (default). Off: survives the death of the process, not power loss. */
   durable?: boolean;
+  /** Write-ahead log between two checkpoints: what a start after a crash replays at most. Default 256 MB. */
+  checkpointBytes?: number;
   /** Further server parameters, `name=value`. */
   parameters?: string[];
 }
@@ -50,6 +52,7 @@ export class Pglite implements Sql {
       dir: dir && path.join(dir.path, 'pg'),
       durable: options.durable ?? true,
       parameters: options.parameters ?? [],
+      checkpointBytes: options.checkpointBytes ?? null,
       idleMs: 5000,
     };
     const sql = new Pglite(settings, dir);

@@ -85,10 +85,10 @@ create table equipment (
 create table sensors (
   sensor_id text primary key, machine_id text, sensor_type text, unit text, normal_range_min float8, normal_range_max float8
 );
-create table rollup_state (kind text primary key, turn bigint not null default 0, lateness_ms bigint not null);
+create table rollup_state (kind text primary key, step_no bigint not null default 0, lateness_ms bigint not null);
 create table rollup_marks (
-  twin bigint not null, step text not null, done_to timestamptz not null default 'epoch', settled bigint not null default 0,
-  trimmed_to timestamptz not null default 'epoch', primary key (twin, step)
+  twin bigint not null, rollup text not null, done_to timestamptz not null default 'epoch', settled bigint not null default 0,
+  trimmed_to timestamptz not null default 'epoch', primary key (twin, rollup)
 ) with (fillfactor = 70);
 create table rollup_dirty (kind text not null, twin bigint not null, at timestamptz not null);
 create index rollup_dirty_twin on rollup_dirty (kind, twin, at);

@@ -14,7 +14,24 @@ export function viewsOf(kinds: readonly Kind[]): string {
     const history = HISTORIES[kind.kind];
     if (history) views.push([history, readings(kind)]);
   }
-  return views.map(([name, select]) => `drop view if exists ${name};\ncreate view ${name} as ${select};`).join('\n');
+  return views.map(([name, select]) => viewStatement(name, select)).join('\n');
+}
+
+/**
+ * Replaces a view in place where its columns allow it, else makes it anew; a view that others have built upon is left
+ * as it was, because theirs are not ours to drop.
+ */
+function viewStatement(name: string, select: string): string {
+  return `do $do$ begin
+  create or replace view ${name} as ${select};
+exception when invalid_table_definition then
+  begin
+    drop view ${name};
+    create view ${name} as ${select};
+  exception when dependent_objects_still_exist then
+    raise warning 'view ${name} keeps its old columns: other views depend on it';
+  end;
+end $do$;`;
 }
 
 /** Old names of the history itself. */

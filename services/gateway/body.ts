@@ -136,7 +136,11 @@ export function abandonBody(req: IncomingMessage, res: ServerResponse): void {
   }
   if (!res.headersSent) res.setHeader('Connection', 'close');
   const { socket } = req;
+  // Node would destroy the connection as soon as the answer is written. What still arrives then makes the kernel reset it,
+  // and a sender who is busy sending never sees the answer: so only our side ends, and the rest is read away meanwhile.
+  socket.destroySoon = () => socket.end();
   res.once('finish', () => {
+    req.resume();
     const timer = setTimeout(() => socket.destroy(), 500);
     timer.unref();
     socket.once('close', () => clearTimeout(timer));

@@ -70,7 +70,9 @@ export async function openDataFile(path: string): Promise<DataFile> {
     chunks,
   };
   data.head = await headOf(chunks);
-  if (data.head.includes(0)) throw new TwinmeshError('bad_request', `${path} is no text file: it holds NUL bytes.`);
+  // Further down a NUL is the fault of its line alone.
+  const firstLine = data.head.subarray(0, data.head.indexOf(10) + 1 || data.head.length);
+  if (firstLine.includes(0)) throw new TwinmeshError('bad_request', `${path} is no text file: it holds NUL bytes.`);
   return data;
 }
 

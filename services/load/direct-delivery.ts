@@ -21,15 +21,13 @@ export class DirectDelivery implements Delivery {
   readonly way = 'directly into the database (no server is running)';
   readonly #parts: Parts;
   readonly #kind: Kind;
-  readonly #source: Source;
   readonly #ingress: Ingress;
   readonly #deadLetters: DeadLetters;
 
-  constructor(parts: Parts, kind: Kind, fileName: string) {
+  constructor(parts: Parts, kind: Kind) {
     const { settings, kinds, log, clock, sql } = parts;
     this.#parts = parts;
     this.#kind = kind;
-    this.#source = { protocol: 'file', address: fileName, speaker: null };
     this.#deadLetters = new DeadLetters({ sql, clock });
     this.#ingress = new Ingress({
       log,
@@ -47,13 +45,14 @@ export class DirectDelivery implements Delivery {
     return this.#ingress.paused?.reason ?? this.#parts.host.status().stale?.reason ?? null;
   }
 
-  async deliver(block: Block): Promise<Delivered> {
+  async deliver(block: Block, title: string): Promise<Delivered> {
     if (block.messages === null && block.readings.length === 0) return NOTHING;
     if (block.messages?.length === 0) return NOTHING;
+    const source: Source = { protocol: 'file', address: title, speaker: null };
     const intake =
       block.messages === null
-        ? this.#ingress.readDecoded(this.#source, this.#kind, block.readings)
-        : this.#ingress.read(this.#source, block.messages, { ndjson: true });
+        ? this.#ingress.readDecoded(source, this.#kind, block.readings)
+        : this.#ingress.read(source, block.messages, { ndjson: true });
     await new Promise<void>((resolve, reject) => {
       void this.#ingress.store([intake], { wait: 'commit', patient: true }, (_, error) =>
         error ? reject(error) : resolve(),

@@ -3,7 +3,7 @@ import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Kind, RawReading } from '../../actors/protocol/kind.ts';
 import { BEGINNING, type Blocks, type Position } from './block.ts';
 import { cellsOf, csvLines, lineText, type Separator, separatorOf } from './csv-line.ts';
-import { type DataFile, fileIdentity, openDataFile } from './data-file.ts';
+import { type DataFile, fileIdentity, HEAD_BYTES, openDataFile } from './data-file.ts';
 import { intelReading, looksLikeIntelText } from './intel-text.ts';
 import { kindMap } from './kind-map.ts';
 import { type LineReader, lineBlocks, messageBlocks } from './line-blocks.ts';
@@ -62,6 +62,8 @@ function readerOf(file: DataFile, plan: ReadPlan): Blocks['from'] {
 
 function csvReader(file: DataFile, plan: ReadPlan): Blocks['from'] {
   const newline = file.head.indexOf(10);
+  if (newline < 0 && file.head.length === HEAD_BYTES)
+    throw new TwinmeshError('bad_request', `The first line of ${file.name} is too long for a header.`);
   const headerEnd = newline < 0 ? file.head.length : newline;
   const headerLine = lineText(file.head, 0, headerEnd);
   const separator: Separator = plan.map?.separator ?? separatorOf(headerLine);

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Settings } from '../../config/settings.ts';
-import { EXIT, faultText } from '../command-line.ts';
+import { EXIT, faultText, isMendable } from '../command-line.ts';
 import { control } from '../control-client.ts';
 import { createLogger } from '../logger.ts';
 import { openParts } from '../parts.ts';
@@ -66,7 +66,7 @@ export async function runLoad(args: readonly string[], settings: () => Settings,
     return await loadAll(opened, options, set, terminal, { dry, restart: values.restart === true });
   } catch (error) {
     terminal.err.write(`${faultText(error)}\n`);
-    return EXIT.faulty;
+    return isMendable(error) ? EXIT.faulty : EXIT.crashed;
   }
 }
 
@@ -170,7 +170,7 @@ async function loadOne(
 }
 
 async function openDelivery(
-  { kind, kinds, files }: FileOptions,
+  { kind, kinds }: FileOptions,
   settings: Settings,
   dry: boolean,
 ): Promise<{ delivery: Delivery; close(): Promise<void> }> {
@@ -198,7 +198,7 @@ async function openDelivery(
     await parts.close();
     throw error;
   }
-  const delivery = new DirectDelivery(parts, kind, files.length === 1 ? files[0] : `${files.length} files`);
+  const delivery = new DirectDelivery(parts, kind);
   return {
     delivery,
     close: async () => {

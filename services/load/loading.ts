@@ -10,8 +10,8 @@ export interface Delivery {
   readonly way: string;
   /** Why nothing moves, while nothing does. */
   readonly waiting: string | null;
-  /** Resolves when all of the block is stored or refused. */
-  deliver(block: Block): Promise<Delivered>;
+  /** Resolves when all of the block, of the file of this title, is stored or refused. */
+  deliver(block: Block, title: string): Promise<Delivered>;
   close(): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export async function loadBlocks(blocks: Blocks, options: LoadingOptions): Promi
   let whole = true;
   try {
     for await (const block of blocks.from(state.position)) {
-      const delivered = delivery.deliver(block);
+      const delivered = delivery.deliver(block, blocks.title);
       // Its fault is met when its turn comes.
       delivered.catch(() => undefined);
       onTheWay.push({ block, delivered, old: olderThan(block, options.keptSinceMs) });

@@ -162,15 +162,21 @@ async function openDoor(
   kind: string,
   keyOfEnvironment: string | undefined,
 ): Promise<Door> {
-  const nothing = () => Promise.resolve();
   const given = (values.key as string | undefined) ?? (keyOfEnvironment || undefined);
   const other = (values.broker as string | undefined) ?? settings.mqttUrl ?? undefined;
   const url = other ?? `mqtt://${dialable(settings.host)}:${settings.mqttListenPort}`;
   if (!/^(mqtts?|wss?):\/\//.test(url) || !URL.canParse(url))
     throw new TwinmeshError('bad_request', '--broker is a URL: mqtt://, mqtts://, ws:// or wss://.');
-  if (given !== undefined || other !== undefined) return { url, key: given ?? null, close: nothing };
+  const plain: Door = { url, key: given ?? null, close: () => Promise.resolve() };
+  // A key of ours is for our broker alone, and that one listens here.
+  if (given !== undefined || new URL(url).username !== '' || !isLocal(url)) return plain;
   const client = control(settings);
   const device = await temporaryDevice(client, kind);
+  if (device === null) {
+    if (other !== undefined) return plain;
+    const message = 'No server runs on this DATA_DIR to give a key: start it, or name a broker (--broker) and a key.';
+    throw new TwinmeshError('unavailable', message);
+  }
   return {
     url,
     key: device.key,
@@ -180,17 +186,20 @@ async function openDoor(
   };
 }
 
-/** Throws unavailable where no server runs. */
-async function temporaryDevice(client: ControlClient, kind: string): Promise<{ id: string; key: string }> {
+/** A gateway's key for a while; null where no server runs. */
+async function temporaryDevice(client: ControlClient, kind: string): Promise<{ id: string; key: string } | null> {
   const id = `replay-${randomBytes(6).toString('hex')}`;
   try {
     return await client.request('POST', '/api/v1/devices', { name: 'replay (temporary)', kind, id, gateway: true });
   } catch (error) {
-    if (!(error instanceof TwinmeshError) || error.details?.running !== false) throw error;
-    const message =
-      'No server runs on this DATA_DIR to give a key: start it, or name a broker (--broker) and a key (TWINMESH_KEY).';
-    throw new TwinmeshError('unavailable', message);
+    if (error instanceof TwinmeshError && error.details?.running === false) return null;
+    throw error;
   }
+}
+
+function isLocal(url: string): boolean {
+  const { hostname } = new URL(url);
+  return hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
 }
 
 /** An address that is bound on every interface is reached on this machine. */

@@ -64,7 +64,8 @@ function says(decoded: RawReading, raw: RawReading, id: string, time: string): b
   if (String(decoded.id) !== id || decoded.at !== time || decoded.seq !== raw.seq || decoded.key !== raw.key)
     return false;
   const names = Object.keys(raw.values);
-  if (Object.keys(decoded.values).length !== names.length) return false;
+  const told = Object.values(decoded.values).filter((value) => value !== undefined && value !== null).length;
+  if (told !== names.length) return false;
   // A number that JSON lacks would become null on the way: the generic format writes it as it is.
   return names.every((name) => {
     const value = raw.values[name];

@@ -12,7 +12,7 @@ import { fleet } from '../../actors/store/queries/fleet.ts';
 import { rawHistory } from '../../actors/store/queries/history.ts';
 import { newestReadings } from '../../actors/store/queries/newest.ts';
 import type { Page } from '../../actors/store/queries/page.ts';
-import { closeBuckets, rollupTurn } from '../../actors/store/queries/rollup.ts';
+import { closeBuckets, openRollups } from '../../actors/store/queries/rollup.ts';
 import { DAY_MS, HOUR_MS, iso, MINUTE_MS } from '../../actors/store/queries/span.ts';
 import { listRules, loadTuning, patchRule } from '../../actors/store/queries/tuning.ts';
 import { listTwins } from '../../actors/store/queries/twin-list.ts';
@@ -29,6 +29,7 @@ import {
   putReadings,
   putTwins,
   T0,
+  type TwinSeed,
 } from '../unit/queries/database.ts';
 
 /** Every query on the embedded database and on a real server: the same rows in, the same answers out. */
@@ -129,15 +130,18 @@ const QUESTIONS: Record<string, (sql: Sql) => Promise<unknown>> = {
     return [
       await sql.query('select * from boiler_readings_hourly order by twin, metric, bucket'),
       await sql.query('select * from gadget_readings_daily order by twin, metric, bucket'),
-      await sql.query('select * from rollup_marks order by twin, step'),
+      await sql.query('select * from rollup_marks order by twin, rollup'),
       await sql.query('select * from rollup_dirty'),
     ];
   },
   'buckets from rollups': (sql) => downsample(sql, clock, boiler, keyOf(1, 'x'), { span, stepMs: DAY_MS }),
   hours: (sql) => every((cursor) => aggregates(sql, clock, boiler, 'hourly', { ...day, limit: 3, cursor })),
   days: (sql) => every((cursor) => aggregates(sql, clock, gadget, 'daily', { ...day, limit: 3, cursor })),
-  export: async (sql) =>
-    (await Array.fromAsync(exportCsv(sql, gadget, { span, idColumn: 'id', pageRows: 100 }))).join(''),
+  export: async (sql) => {
+    let text = '';
+    for await (const chunk of exportCsv(sql, gadget, { span, idColumn: 'id', pageRows: 100 })) text += chunk;
+    return text;
+  },
   events: (sql) => every((cursor) => listEvents(sql, { span, type: 'alert,twin.offline', limit: 7, cursor })),
   alerts: (sql) => every((cursor) => listAlerts(sql, { span, state: 'standing', severity: 'high', limit: 7, cursor })),
   review: (sql) => reviewAnomaly(sql, 'n4', { confirmed: false, rootCause: 'x', by: 'me', nowMs: END }),
@@ -188,9 +192,9 @@ describe.skipIf(server === null)('queries on a real server', () => {
     expect(rounded(two)).toEqual(rounded(one));
   });
 
-  it('a node that is second to a turn waits, and then does nothing', async () => {
-    const turn = await rollupTurn(real, boiler, 600_000);
-    const steps = await Promise.all([1, 2, 3, 4].map(() => closeBuckets(real, boiler, 'hourly', turn, 0, 5)));
+  it('a node that is second to a step waits, and then does nothing', async () => {
+    const stepNo = await openRollups(real, boiler, 600_000);
+    const steps = await Promise.all([1, 2, 3, 4].map(() => closeBuckets(real, boiler, 'hourly', stepNo, 0, 5)));
     expect(steps.filter((step) => step.taken).length).toBe(1);
   });
 });

@@ -373,6 +373,27 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
     expect(read.sort()).toEqual(rows.map((row) => row.id).sort());
   });
 
+  it('takes a server that is not heard of any more for lost', async () => {
+    const a = new Writer(store, 'a');
+    await a.claim(0);
+    const proxy = await tcpProxy(Number(new URL(url).port));
+    const through = new URL(url);
+    through.port = String(proxy.port);
+    const pool = await Pg.open({ url: through.toString(), statementTimeoutMs: 200, answerMarginMs: 100 });
+    opened.push(pool);
+    const remote = new PostgresStore(pool);
+    await remote.open(KINDS, SHARDS);
+    const cut = a.cut([0]);
+    proxy.fault = 'silence';
+    await expect(remote.commit(cut)).rejects.toBeInstanceOf(OutcomeUnknown);
+    proxy.fault = 'pass';
+    // That connection, whose answer may still come, is not used again.
+    await remote.ping();
+    expect(await settled(0)).toBe(1);
+    expect(await remote.commit(cut)).toEqual(new Set());
+    await proxy.close();
+  });
+
   it('tells a commit that the server ended from one that it refused', async () => {
     const a = new Writer(store, 'a');
     await a.claim(0);

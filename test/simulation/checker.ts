@@ -24,6 +24,7 @@ export interface Checker {
 
 /** A read that was answered. */
 export interface Read {
+  /** −1: nobody in particular, who asks several at once. */
   client: number;
   twinId: string;
   /** Null: there is no such twin. */

@@ -24,6 +24,8 @@ export interface ClusterOptions {
   /** `memory`: one host and the log of one process, as the embedded default has it. */
   log?: 'durable' | 'memory';
   print?: (line: string) => void;
+  /** Faults by name, all of them in every round; by default they are drawn. */
+  only?: readonly string[];
 }
 
 export const SHARDS = 8;
@@ -49,6 +51,7 @@ export function cluster(seed: number, options: ClusterOptions = {}): Cluster {
 export class Cluster {
   readonly seed: number;
   readonly embedded: boolean;
+  readonly only: readonly string[] | undefined;
   readonly random: Random;
   readonly scheduler = new Scheduler(MAX_STEPS);
   readonly trace: Trace;
@@ -72,6 +75,7 @@ export class Cluster {
   constructor(seed: number, options: ClusterOptions) {
     this.seed = seed;
     this.embedded = options.log === 'memory';
+    this.only = options.only;
     this.random = seededRandom(seed);
     this.trace = new Trace(() => this.scheduler.time, options.print ?? null);
     this.network = new Network(this.scheduler, this.fork());

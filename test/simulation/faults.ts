@@ -56,8 +56,8 @@ export class Faults {
     this.lengthMs = 2_500 + this.#random() * 5_000;
     const possible = FAULTS.filter((fault) => fault.embedded || !this.#cluster.embedded);
     const count = this.#draw([1, 1, 2, 2, 3]);
-    const chosen = new Set<Fault>();
-    while (chosen.size < count) chosen.add(this.#draw(possible));
+    const chosen = new Set<Fault>(possible.filter(({ name }) => this.#cluster.only?.includes(name)));
+    while (chosen.size < count && !this.#cluster.only) chosen.add(this.#draw(possible));
     for (const fault of chosen) {
       this.names.push(fault.name);
       this.#cluster.trace.note('faults', `begin ${fault.name}`);

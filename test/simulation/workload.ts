@@ -42,6 +42,8 @@ export class Workload {
   lost = false;
   readonly #cluster: Cluster;
   readonly #random: Random;
+  /** Client and shard → the node it asked last. */
+  readonly #routes = new Map<string, Node>();
   readonly #pending = new Map<number, Reading[]>();
   #messages = 0;
   #keys = 0;
@@ -58,6 +60,7 @@ export class Workload {
     for (const device of this.devices) scheduler.after(this.#random() * 300, () => this.#speak(device));
     for (let client = 0; client < CLIENTS; client++) scheduler.after(this.#random() * 500, () => this.#act(client));
     scheduler.after(50, () => this.#flush());
+    scheduler.after(25, () => this.#askStrangers());
   }
 
   stop(): void {
@@ -154,41 +157,80 @@ export class Workload {
     if (!this.running) return;
     const device = this.devices[Math.floor(this.#random() * this.devices.length)];
     this.outstanding++;
-    const acting = this.#random() < 0.6 ? this.#read(client, device.twinId) : this.#command(device.twinId);
+    const acting =
+      this.#random() < 0.7 ? this.#read(client, device.twinId) : this.#command(client, device.twinId);
     void acting.finally(() => {
       this.outstanding--;
-      this.#cluster.scheduler.after(50 + this.#random() * 500, () => this.#act(client));
+      this.#cluster.scheduler.after(20 + this.#random() * 250, () => this.#act(client));
     });
   }
 
-  #route(twinId: string): Node | undefined {
-    if (this.#random() < 0.1) return this.#cluster.anyNode(this.#random);
-    return this.#cluster.ownerOf(shardOf(twinId, SHARDS));
+  /** Where a client believes the twin to be: it looks again only when it was refused, or now and then. */
+  /** Asks those who should not answer: nodes that do not own the twin any more, next to the process, without a network. */
+  #askStrangers(): void {
+    if (!this.running) return;
+    const { scheduler, nodes, store, history, checkers } = this.#cluster;
+    scheduler.after(25, () => this.#askStrangers());
+    const rows = store.ledger.shards();
+    for (const node of nodes.values()) {
+      if (node.process.paused) continue;
+      for (const { twinId, shard } of history.twins.values()) {
+        if (rows[shard].owner === node.name || !node.host.shards.has(shard)) continue;
+        const askedAt = scheduler.time;
+        node.process.run(() => {
+          node.host.get(twinId).then(
+            (view) => {
+              if (!node.process.alive) return;
+              for (const checker of checkers) checker.onRead?.({ client: -1, twinId, view, askedAt, node });
+            },
+            () => {},
+          );
+        });
+      }
+    }
+  }
+
+  #route(client: number, twinId: string): Node | undefined {
+    if (this.#random() < 0.15) return this.#cluster.anyNode(this.#random);
+    const shard = shardOf(twinId, SHARDS);
+    const name = `${client} ${shard}`;
+    const known = this.#routes.get(name);
+    if (known && this.#random() < 0.9 && this.#cluster.nodes.get(known.name) === known) return known;
+    const owner = this.#cluster.ownerOf(shard);
+    if (owner) this.#routes.set(name, owner);
+    return owner;
+  }
+
+  #refused(client: number, twinId: string): void {
+    if (this.#random() < 0.7) this.#routes.delete(`${client} ${shardOf(twinId, SHARDS)}`);
   }
 
   async #read(client: number, twinId: string): Promise<void> {
     const { network, clients, scheduler, checkers } = this.#cluster;
-    const node = this.#route(twinId);
+    const node = this.#route(client, twinId);
     if (!node) return;
     const askedAt = scheduler.time;
     let view: TwinView | null;
     try {
       view = await network.call(clients, node.process, () => node.host.get(twinId), 1_000);
     } catch (error) {
-      if (!(error instanceof TwinmeshError) || error.code !== 'not_found') return;
+      if (!(error instanceof TwinmeshError) || error.code !== 'not_found') {
+        this.#refused(client, twinId);
+        return;
+      }
       view = null;
     }
     for (const checker of checkers) checker.onRead?.({ client, twinId, view, askedAt, node });
   }
 
-  async #command(twinId: string): Promise<void> {
+  async #command(client: number, twinId: string): Promise<void> {
     const { network, clients, scheduler, checkers } = this.#cluster;
     const key = `k${++this.#keys}`;
     const command = this.#chooseCommand(twinId, key);
     if (!command) return;
     let refused = true;
     for (let attempt = 0; attempt < 6; attempt++) {
-      const node = this.#route(twinId);
+      const node = this.#route(client, twinId);
       if (node) {
         try {
           const ask = () => node.host.command(twinId, command, { deadlineMs: 2_000, create: this.#random() < 0.5 });
@@ -198,6 +240,7 @@ export class Workload {
         } catch (error) {
           if (error instanceof TwinmeshError && FINAL.has(error.code)) break;
           refused = false;
+          this.#refused(client, twinId);
         }
       }
       await new Promise<void>((resolve) => scheduler.after(100 + this.#random() * 500, resolve));

@@ -2,7 +2,8 @@ import type { Clock } from '../../protocol/clock.ts';
 import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
 import type { AggregateRow } from './aggregates.ts';
-import { carrying, tableOf } from './history-table.ts';
+import { bucketRows, ROLLUP_COLUMNS } from './bucketing.ts';
+import { carrying } from './history-table.ts';
 import { type Moments, merged, statistics } from './moments.ts';
 import { Binder } from './page.ts';
 import { type Rollup, rollupTable } from './rolled.ts';
@@ -20,9 +21,7 @@ export interface Marked {
 }
 
 export function columnsOfRollup(r: string): string {
-  return ['twin', 'bucket', 'metric', 'avg', 'min', 'max', 'std', 'median', 'record_count', 'null_count']
-    .map((name) => `${r}.${name}`)
-    .join(', ');
+  return ROLLUP_COLUMNS.map((name) => `${r}.${name}`).join(', ');
 }
 
 const TWINS_A_STATEMENT = 20;
@@ -85,33 +84,17 @@ async function hoursOf(
   metrics: readonly string[] | null,
 ): Promise<AggregateRow[]> {
   const b = new Binder();
-  const work = `unnest(${b.add(
+  const ids = b.add(
     twins.map(({ twin }) => twin),
     '::bigint[]',
-  )}, ${b.add(
+  );
+  const lo = b.add(
     twins.map(({ from }) => iso(from)),
     '::timestamptz[]',
-  )}) as w(twin, lo)`;
-  const bucket = `date_bin(interval '1 hour', r.at, 'epoch')`;
-  const from = `from ${work} join ${tableOf(kind)} r on r.twin = w.twin and r.at >= w.lo and r.at < ${b.time(to)}`;
-  const of = (v: string) =>
-    `avg(${v}), min(${v}), max(${v}), stddev_samp(${v}), percentile_cont(0.5) within group (order by ${v})`;
-  if (kind.openMetrics) {
-    return await sql.query<AggregateRow>(
-      `select * from (select r.twin, ${bucket}, r.metric, ${of('r.value')}, count(*), 0 ${from} where ${carrying(kind, 'r', metrics, b)} group by 1, 2, 3)
-         as x(twin, bucket, metric, avg, min, max, std, median, record_count, null_count)`,
-      b.values,
-    );
-  }
-  const names = metrics ?? kind.metricNames;
-  return await sql.query<AggregateRow>(
-    `select x.twin, x.bucket, y.metric, y.avg, y.min, y.max, y.std, y.median, x.records as record_count, x.records - y.n as null_count
-     from (select r.twin, ${bucket}, count(*), ${names.map((m) => `${of(`r."${m}"`)}, count(r."${m}")`).join(', ')} ${from} group by 1, 2)
-       as x(twin, bucket, records, ${names.map((_, i) => `a${i}, l${i}, h${i}, s${i}, m${i}, n${i}`).join(', ')})
-     cross join lateral (values ${names.map((m, i) => `('${m}', a${i}, l${i}, h${i}, s${i}, m${i}, n${i})`).join(', ')})
-       as y(metric, avg, min, max, std, median, n)`,
-    b.values,
   );
+  const work = `(select u.twin, u.lo, ${b.time(to)} as hi from unnest(${ids}, ${lo}) as u(twin, lo)) w`;
+  const condition = kind.openMetrics ? carrying(kind, 'r', metrics, b) : 'true';
+  return await sql.query<AggregateRow>(bucketRows(kind, 'hourly', work, metrics ?? undefined, condition), b.values);
 }
 
 async function closedHours(

@@ -15,11 +15,11 @@ import type { StepResult } from './rollup.ts';
  */
 const ROWS_A_TWIN = 2_000;
 
-/** Readings before `cutoffMs` (a whole day) of up to `twins` twins with a key above `after`. Takes a turn like the rollups. */
+/** Readings before `cutoffMs` (a whole day) of up to `twins` twins with a key above `after`. A step as the rollups take them. */
 export async function dropReadings(
   sql: Sql,
   kind: Kind,
-  turn: number,
+  stepNo: number,
   cutoffMs: number,
   after: number,
   twins: number,
@@ -31,11 +31,11 @@ export async function dropReadings(
     `case when ${m}.settled >= t.revision then 'infinity'::timestamptz else ${m}.done_to end`;
   const [row] = await sql.query<StepResult>(
     `with fence as (
-       update rollup_state set turn = turn + 1 where kind = ${name} and turn = ${b.add(turn, '::bigint')} returning 1
+       update rollup_state set step_no = step_no + 1 where kind = ${name} and step_no = ${b.add(stepNo, '::bigint')} returning 1
      ), due as materialized (
        select t.twin, b.bound from fence cross join twins t
-       join rollup_marks h on h.twin = t.twin and h.step = 'hourly'
-       join rollup_marks d on d.twin = t.twin and d.step = 'daily'
+       join rollup_marks h on h.twin = t.twin and h.rollup = 'hourly'
+       join rollup_marks d on d.twin = t.twin and d.rollup = 'daily'
        join twin_snapshots s on s.twin = t.twin and s.latest
        cross join lateral (
          select date_bin(interval '1 day', least(${b.time(cutoffMs)}, s.floor_at, ${covered('h')}, ${covered('d')}), 'epoch') as bound
@@ -75,7 +75,7 @@ export async function dropEntries(
     `with page as materialized (
        select t.twin, s.revision, coalesce(m.trimmed_to, 'epoch') as trimmed_to from (
          select twin from twins where twin > ${b.add(after, '::bigint')} order by twin limit ${b.add(twins, '::int')}
-       ) t left join twin_snapshots s on s.twin = t.twin and s.latest left join rollup_marks m on m.twin = t.twin and m.step = 'daily'
+       ) t left join twin_snapshots s on s.twin = t.twin and s.latest left join rollup_marks m on m.twin = t.twin and m.rollup = 'daily'
      ), entries_gone as (
        delete from entries e using page p
        where e.twin = p.twin and e.revision <= p.revision and e.received_at < ${b.time(cutoffMs)} returning 1

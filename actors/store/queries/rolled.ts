@@ -35,8 +35,8 @@ export async function rolledTo(sql: Sql, kind: Kind, twins: readonly number[]): 
     `select t.twin, h.done_to as hourly, d.done_to as daily, d.trimmed_to as trimmed,
             exists (select from rollup_dirty x where x.kind = $1::text and x.twin = t.twin) as dirty
      from unnest($2::bigint[]) as t(twin)
-     left join rollup_marks h on h.twin = t.twin and h.step = 'hourly'
-     left join rollup_marks d on d.twin = t.twin and d.step = 'daily'`,
+     left join rollup_marks h on h.twin = t.twin and h.rollup = 'hourly'
+     left join rollup_marks d on d.twin = t.twin and d.rollup = 'daily'`,
     [kind.kind, [...twins]],
   );
   return new Map(

@@ -1,8 +1,9 @@
 import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
+import { bucketRows, ROLLUP_COLUMNS, stepInterval } from './bucketing.ts';
 import { tableOf } from './history-table.ts';
 import { Binder } from './page.ts';
-import { ROLLUPS, type Rollup, rollupTable } from './rolled.ts';
+import { type Rollup, rollupTable } from './rolled.ts';
 
 /**
  * Keeps `<kind>_readings_hourly` and `_daily`: avg, min, max, std, median, record_count and null_count of each metric of
@@ -14,8 +15,8 @@ import { ROLLUPS, type Rollup, rollupTable } from './rolled.ts';
  * Invariants:
  *  U1  A step is one statement: its rows and its mark land together or not at all, so that a crash costs nothing and
  *      a step done twice changes nothing.
- *  U2  Each step moves `rollup_state.turn` by one from what was read before the step's snapshot was taken. Of two nodes
- *      that read the same turn one does nothing: no step ever writes what an older snapshot saw.
+ *  U2  Each step moves `rollup_state.step_no` by one from what was read before the step's snapshot was taken. Of two nodes
+ *      that read the same number one does nothing: no step ever writes what an older snapshot saw.
  *  U3  Every reading in a closed bucket counts: what is folded cannot land there, and what is not folded (backfill)
  *      leaves a row in `rollup_dirty`, in its own transaction, that stays until the buckets have been computed again.
  *  U4  Another lateness window takes all marks back, because U3's argument rests on it. Computing again is harmless.
@@ -23,7 +24,7 @@ import { ROLLUPS, type Rollup, rollupTable } from './rolled.ts';
  *  U6  Buckets after the mark may be there for twins that have gone quiet (settle); who needs exactness reads raw there.
  */
 export interface StepResult {
-  /** False: another node took the turn; leave the rest to it. */
+  /** False: another node took this step; leave the rest to it. */
   taken: boolean;
   /** Twins (or days of twins) that the step worked on: 0 means that nothing was left behind `after`. */
   worked: number;
@@ -38,30 +39,32 @@ const OPEN_FROM = `greatest(coalesce(m.done_to, 'epoch'), coalesce(m.trimmed_to,
 /** How many buckets of one twin a step takes at most. */
 const BUCKETS_A_STEP: Record<Rollup, number> = { hourly: 24, daily: 1 };
 
-/** Makes the state of a kind, and takes the marks back where the lateness window is another. Answers the turn. */
-export async function rollupTurn(sql: Sql, kind: Kind, latenessMs: number): Promise<number> {
-  const [row] = await sql.query<{ turn: number; lateness_ms: number }>(
+/** Makes the state of a kind, and takes the marks back where the lateness window is another. Answers the number of the next step. */
+export async function openRollups(sql: Sql, kind: Kind, latenessMs: number): Promise<number> {
+  const [row] = await sql.query<{ step_no: number; lateness_ms: number }>(
     `insert into rollup_state (kind, lateness_ms) values ($1::text, $2::bigint)
-     on conflict (kind) do update set kind = excluded.kind returning turn, lateness_ms`,
+     on conflict (kind) do update set kind = excluded.kind returning step_no, lateness_ms`,
     [kind.kind, latenessMs],
   );
-  if (row.lateness_ms === latenessMs) return row.turn;
-  const reset = await sql.query<{ turn: number }>(
+  if (row.lateness_ms === latenessMs) return row.step_no;
+  const reset = await sql.query<{ step_no: number }>(
     `with fence as (
-       update rollup_state set turn = turn + 1, lateness_ms = $2::bigint where kind = $1::text and turn = $3::bigint returning turn
+       update rollup_state set step_no = step_no + 1, lateness_ms = $2::bigint where kind = $1::text and step_no = $3::bigint returning step_no
      ), back as (
        update rollup_marks set done_to = 'epoch', settled = 0
        where exists (select from fence) and twin in (select twin from twins where kind = $1::text)
      )
-     select turn from fence`,
-    [kind.kind, latenessMs, row.turn],
+     select step_no from fence`,
+    [kind.kind, latenessMs, row.step_no],
   );
-  return reset[0]?.turn ?? (await turnOf(sql, kind));
+  return reset[0]?.step_no ?? (await stepNoOf(sql, kind));
 }
 
-export async function turnOf(sql: Sql, kind: Kind): Promise<number> {
-  const [row] = await sql.query<{ turn: number }>('select turn from rollup_state where kind = $1::text', [kind.kind]);
-  return row?.turn ?? 0;
+export async function stepNoOf(sql: Sql, kind: Kind): Promise<number> {
+  const [row] = await sql.query<{ step_no: number }>('select step_no from rollup_state where kind = $1::text', [
+    kind.kind,
+  ]);
+  return row?.step_no ?? 0;
 }
 
 /** Closes buckets of up to `twins` twins with a key above `after`. */
@@ -69,7 +72,7 @@ export async function closeBuckets(
   sql: Sql,
   kind: Kind,
   rollup: Rollup,
-  turn: number,
+  stepNo: number,
   after: number,
   twins: number,
 ): Promise<StepResult> {
@@ -79,10 +82,10 @@ export async function closeBuckets(
   const closable = `date_bin(${step}, t.at - f.lateness_ms * interval '1 millisecond', 'epoch')`;
   return await take(
     sql,
-    `with fence as (${fence(kind, turn, b)}),
+    `with fence as (${fence(kind, stepNo, b)}),
      due as materialized (
        select t.twin, ${OPEN_FROM} as mark, ${closable} as closable
-       from fence f cross join twins t left join rollup_marks m on m.twin = t.twin and m.step = ${name}
+       from fence f cross join twins t left join rollup_marks m on m.twin = t.twin and m.rollup = ${name}
        where t.kind = ${b.add(kind.kind, '::text')} and t.twin > ${b.add(after, '::bigint')} and t.at is not null
          and ${closable} > ${OPEN_FROM}
        order by t.twin limit ${b.add(twins, '::int')}
@@ -94,8 +97,8 @@ export async function closeBuckets(
        cross join lateral (select date_bin(${step}, first.at, 'epoch') as lo) s
      ), rolled as (${aggregate(kind, rollup, 'work')}),
      marked as (
-       insert into rollup_marks (twin, step, done_to) select twin, ${name}, hi from work
-       on conflict (twin, step) do update set done_to = excluded.done_to returning 1
+       insert into rollup_marks (twin, rollup, done_to) select twin, ${name}, hi from work
+       on conflict (twin, rollup) do update set done_to = excluded.done_to returning 1
      )
      select ${counts('work', 'twin')}`,
     b,
@@ -110,7 +113,7 @@ export async function settle(
   sql: Sql,
   kind: Kind,
   rollup: Rollup,
-  turn: number,
+  stepNo: number,
   after: number,
   twins: number,
   quietSinceMs: number,
@@ -119,17 +122,17 @@ export async function settle(
   const name = b.add(rollup, '::text');
   return await take(
     sql,
-    `with fence as (${fence(kind, turn, b)}),
+    `with fence as (${fence(kind, stepNo, b)}),
      work as materialized (
        select t.twin, t.revision, ${OPEN_FROM} as lo, 'infinity'::timestamptz as hi
-       from fence f cross join twins t left join rollup_marks m on m.twin = t.twin and m.step = ${name}
+       from fence f cross join twins t left join rollup_marks m on m.twin = t.twin and m.rollup = ${name}
        where t.kind = ${b.add(kind.kind, '::text')} and t.twin > ${b.add(after, '::bigint')} and t.at is not null
          and t.received_at < ${b.time(quietSinceMs)} and t.revision > coalesce(m.settled, 0)
        order by t.twin limit ${b.add(twins, '::int')}
      ), rolled as (${aggregate(kind, rollup, 'work')}),
      marked as (
-       insert into rollup_marks (twin, step, done_to, settled) select twin, ${name}, lo, revision from work
-       on conflict (twin, step) do update set settled = excluded.settled returning 1
+       insert into rollup_marks (twin, rollup, done_to, settled) select twin, ${name}, lo, revision from work
+       on conflict (twin, rollup) do update set settled = excluded.settled returning 1
      )
      select ${counts('work', 'twin')}`,
     b,
@@ -137,12 +140,12 @@ export async function settle(
 }
 
 /** Computes the buckets again that backfill landed in: up to `days` days of twins, with all hours of them that are marked. */
-export async function mend(sql: Sql, kind: Kind, turn: number, days: number): Promise<StepResult> {
+export async function mend(sql: Sql, kind: Kind, stepNo: number, days: number): Promise<StepResult> {
   const b = new Binder();
   const name = b.add(kind.kind, '::text');
   return await take(
     sql,
-    `with fence as (${fence(kind, turn, b)}),
+    `with fence as (${fence(kind, stepNo, b)}),
      first as materialized (
        select x.twin, x.at from fence f cross join rollup_dirty x where x.kind = ${name} order by x.twin, x.at limit 5000
      ), day as materialized (
@@ -152,7 +155,7 @@ export async function mend(sql: Sql, kind: Kind, turn: number, days: number): Pr
          on x.kind = ${name} and x.twin = d.twin and x.at >= d.lo and x.at < d.lo + ${stepInterval('daily')}
      ), days as materialized (
        select d.twin, d.lo, d.lo + ${stepInterval('daily')} as hi
-       from day d left join rollup_marks m on m.twin = d.twin and m.step = 'daily' where d.lo >= coalesce(m.trimmed_to, 'epoch')
+       from day d left join rollup_marks m on m.twin = d.twin and m.rollup = 'daily' where d.lo >= coalesce(m.trimmed_to, 'epoch')
      ), hours as materialized (
        select distinct m.twin, date_bin(${stepInterval('hourly')}, m.at, 'epoch') as lo, date_bin(${stepInterval('hourly')}, m.at, 'epoch') + ${stepInterval('hourly')} as hi
        from marks m join days d on d.twin = m.twin and d.lo = m.lo
@@ -167,12 +170,8 @@ export async function mend(sql: Sql, kind: Kind, turn: number, days: number): Pr
   );
 }
 
-function stepInterval(rollup: Rollup): string {
-  return `interval '${ROLLUPS[rollup]} milliseconds'`;
-}
-
-function fence(kind: Kind, turn: number, b: Binder): string {
-  return `update rollup_state set turn = turn + 1 where kind = ${b.add(kind.kind, '::text')} and turn = ${b.add(turn, '::bigint')}
+function fence(kind: Kind, stepNo: number, b: Binder): string {
+  return `update rollup_state set step_no = step_no + 1 where kind = ${b.add(kind.kind, '::text')} and step_no = ${b.add(stepNo, '::bigint')}
      returning lateness_ms`;
 }
 
@@ -186,23 +185,10 @@ async function take(sql: Sql, text: string, b: Binder): Promise<StepResult> {
   return row;
 }
 
-/** Inserts the rollup rows of (twin, lo, hi) in `work`. Metrics are names of the kind: checked by `defineTwin`, never a caller's. */
+/** Inserts the rollup rows of each (twin, lo, hi) in `work`. */
 function aggregate(kind: Kind, rollup: Rollup, work: string): string {
-  const of = (v: string) =>
-    `avg(${v}), min(${v}), max(${v}), stddev_samp(${v}), percentile_cont(0.5) within group (order by ${v})`;
-  const bucket = `date_bin(${stepInterval(rollup)}, r.at, 'epoch')`;
-  const from = `from ${work} w join ${tableOf(kind)} r on r.twin = w.twin and r.at >= w.lo and r.at < w.hi`;
-  const columns = 'twin, bucket, metric, avg, min, max, std, median, record_count, null_count';
-  const names = kind.metricNames;
-  const select = kind.openMetrics
-    ? `select r.twin, ${bucket}, r.metric, ${of('r.value')}, count(*), 0 ${from} group by 1, 2, 3`
-    : `select x.twin, x.bucket, y.metric, y.avg, y.min, y.max, y.std, y.median, x.records, x.records - y.n
-       from (select r.twin, ${bucket}, count(*), ${names.map((m) => `${of(`r."${m}"`)}, count(r."${m}")`).join(', ')} ${from} group by 1, 2)
-         as x(twin, bucket, records, ${names.map((_, i) => `a${i}, l${i}, h${i}, s${i}, m${i}, n${i}`).join(', ')})
-       cross join lateral (values ${names.map((m, i) => `('${m}', a${i}, l${i}, h${i}, s${i}, m${i}, n${i})`).join(', ')})
-         as y(metric, avg, min, max, std, median, n)`;
+  const values = ROLLUP_COLUMNS.slice(3);
   return `
-       insert into ${rollupTable(kind, rollup)} (${columns}) ${select}
-       on conflict (twin, metric, bucket) do update set avg = excluded.avg, min = excluded.min, max = excluded.max, std = excluded.std,
-         median = excluded.median, record_count = excluded.record_count, null_count = excluded.null_count returning 1`;
+       insert into ${rollupTable(kind, rollup)} (${ROLLUP_COLUMNS.join(', ')}) ${bucketRows(kind, rollup, `${work} w`)}
+       on conflict (twin, metric, bucket) do update set ${values.map((name) => `${name} = excluded.${name}`).join(', ')} returning 1`;
 }

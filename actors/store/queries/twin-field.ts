@@ -45,18 +45,15 @@ export function twinField(name: string): TwinField | null {
   return m[1] === 'reported' ? reportedField(m[2]) : attributeField(m[2]);
 }
 
-/** Only numbers are reported; anything else in the column counts as missing instead of failing the statement. */
+/** The runtime reports finite numbers only. */
 function reportedField(metric: string): TwinField | null {
   if (!METRIC_PATTERN.test(metric)) return null;
-  const isNumber = (key: string) => `jsonb_typeof(t.reported->${key}) = 'number'`;
+  const text = (binder: Binder) => `(t.reported->>${binder.add(metric, '::text')})`;
   return {
     type: 'number',
     nullable: true,
-    sql(binder) {
-      const key = binder.add(metric, '::text');
-      return `(case when ${isNumber(key)} then (t.reported->>${key})::float8 end)`;
-    },
-    exists: (binder) => `(${isNumber(binder.add(metric, '::text'))}) is true`,
+    sql: (binder) => `${text(binder)}::float8`,
+    exists: (binder) => `(${text(binder)} is not null)`,
   };
 }
 

@@ -110,11 +110,16 @@ export async function listTwins(sql: Sql, query: TwinListQuery): Promise<Page<Tw
     where.push(behind(keys, expressions, after, binder));
   }
   const select = expressions.map((expression, i) => `${expression} as k${i}`).join(', ');
-  const order = keys.map(
-    (key, i) => `${expressions[i]} ${key.descending ? 'desc' : 'asc'}${key.field.nullable ? ' nulls last' : ''}`,
-  );
+  const order = (expression: (i: number) => string) =>
+    keys
+      .map((key, i) => `${expression(i)} ${key.descending ? 'desc' : 'asc'}${key.field.nullable ? ' nulls last' : ''}`)
+      .join(', ');
+  // Sorted by the keys alone, and the rest fetched for the page: a sort that carries whole rows takes twice as long.
   const rows = await sql.query<TwinRow & Record<`k${number}`, unknown>>(
-    `select ${TWIN_COLUMNS}, ${select} from twins t where ${where.join(' and ')} order by ${order.join(', ')} limit ${limit + 1}`,
+    `select ${TWIN_COLUMNS}, k.* from (
+       select t.twin, ${select} from twins t where ${where.join(' and ')}
+       order by ${order((i) => expressions[i])} limit ${limit + 1}
+     ) k join twins t on t.twin = k.twin order by ${order((i) => `k.k${i}`)}`,
     binder.values,
   );
   return pageOf(rows, limit, twinItem, (row) =>

@@ -3,7 +3,7 @@ import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
 import { dropEntries, dropEvents, dropReadings } from './retention.ts';
 import type { Rollup } from './rolled.ts';
-import { closeBuckets, mend, rollupTurn, type StepResult, settle, turnOf } from './rollup.ts';
+import { closeBuckets, mend, openRollups, type StepResult, settle, stepNoOf } from './rollup.ts';
 import { DAY_MS, floorTo, MINUTE_MS } from './span.ts';
 
 /**
@@ -23,7 +23,7 @@ export interface RoundOptions {
 }
 
 export interface Round {
-  /** False: ended early, by the signal or because another node took the turn. */
+  /** False: ended early, by the signal or because another node took a step. */
   complete: boolean;
   steps: number;
   rows: number;
@@ -37,16 +37,18 @@ export async function rollUp(sql: Sql, clock: Clock, kind: Kind, options: RoundO
   const round: Round = { complete: false, steps: 0, rows: 0 };
   const pace = new Pace(clock, round, options.signal);
   const quietSinceMs = clock.now() - (options.quietAfterMs ?? 15 * MINUTE_MS);
-  pace.turn = await rollupTurn(sql, kind, options.latenessMs);
+  pace.stepNo = await openRollups(sql, kind, options.latenessMs);
   const rollups: Rollup[] = ['hourly', 'daily'];
   // Mended days leave the list, so each step starts from the front again.
-  if (!(await pace.run((turn, _after, size) => mend(sql, kind, turn, size), 'front'))) return round;
+  if (!(await pace.run((stepNo, _after, size) => mend(sql, kind, stepNo, size), 'front'))) return round;
   for (const rollup of rollups) {
-    if (!(await pace.run((turn, after, size) => closeBuckets(sql, kind, rollup, turn, after, size), 'rounds')))
+    if (!(await pace.run((stepNo, after, size) => closeBuckets(sql, kind, rollup, stepNo, after, size), 'rounds')))
       return round;
   }
   for (const rollup of rollups) {
-    if (!(await pace.run((turn, after, size) => settle(sql, kind, rollup, turn, after, size, quietSinceMs), 'once')))
+    if (
+      !(await pace.run((stepNo, after, size) => settle(sql, kind, rollup, stepNo, after, size, quietSinceMs), 'once'))
+    )
       return round;
   }
   round.complete = true;
@@ -64,9 +66,9 @@ export async function retain(
   const cutoffMs = floorTo(clock.now() - options.keepMs, DAY_MS);
   if (cutoffMs <= 0) return { ...round, complete: true };
   const pace = new Pace(clock, round, options.signal);
-  pace.turn = await turnOf(sql, kind);
+  pace.stepNo = await stepNoOf(sql, kind);
   round.complete = await pace.run(
-    (turn, after, size) => dropReadings(sql, kind, turn, cutoffMs, after, size),
+    (stepNo, after, size) => dropReadings(sql, kind, stepNo, cutoffMs, after, size),
     'rounds',
   );
   return round;
@@ -101,12 +103,12 @@ export async function retainJournal(
   return round;
 }
 
-type Step = (turn: number, after: number, size: number) => Promise<StepResult>;
+type Step = (stepNo: number, after: number, size: number) => Promise<StepResult>;
 /** `front`: what is done leaves the list. `once`: by twin, to the end. `rounds`: by twin, again until nothing is left. */
 type Walk = 'front' | 'once' | 'rounds';
 
 class Pace {
-  turn = 0;
+  stepNo = 0;
   readonly #clock: Clock;
   readonly #round: Round;
   readonly #signal: AbortSignal | undefined;
@@ -124,10 +126,10 @@ class Pace {
     let worked = 0;
     while (!this.#signal?.aborted) {
       const startedAt = this.#clock.monotonic();
-      const result = await step(this.turn, after, size);
+      const result = await step(this.stepNo, after, size);
       const tookMs = this.#clock.monotonic() - startedAt;
       if (!result.taken) return false;
-      this.turn++;
+      this.stepNo++;
       this.#round.steps++;
       this.#round.rows += result.rows;
       worked += result.worked;

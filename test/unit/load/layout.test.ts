@@ -261,6 +261,10 @@ describe('files that are hostile', () => {
     await expect(readAll([files.write('bin', Buffer.from([1, 0, 2]))], plan)).rejects.toThrow('no text file');
   });
 
+  it('are refused where the header has no end', async () => {
+    await expect(rows('a,'.repeat(100_000))).rejects.toThrow('The first line of rows.csv is too long for a header.');
+  });
+
   it('cannot fill the memory with one line', async () => {
     const { readings, skipped } = await rows(`who,t,temp,hum\n${'9'.repeat(3_000_000)}\na,0,20,40\n`);
     expect(readings).toHaveLength(1);

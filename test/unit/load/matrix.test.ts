@@ -17,21 +17,21 @@ describe('matrices', () => {
     const { readings, lines } = await readAll([temperature, humidity], plan);
     expect(lines).toBe(2);
     expect(readings).toEqual([
-      { id: '1', at: START, values: { temperature: 18.3, humidity: 40 } },
-      { id: '1', at: START + HALF_HOUR, values: { temperature: 18.2 } },
-      { id: '2', at: START, values: { temperature: 20, humidity: 42 } },
-      { id: '2', at: START + HALF_HOUR, values: { temperature: Number.NaN, humidity: 43 } },
-      { id: '2', at: START + 2 * HALF_HOUR, values: { temperature: 20.2, humidity: 44 } },
+      { id: 'lab-1', at: START, values: { temperature: 18.3, humidity: 40 } },
+      { id: 'lab-1', at: START + HALF_HOUR, values: { temperature: 18.2 } },
+      { id: 'lab-2', at: START, values: { temperature: 20, humidity: 42 } },
+      { id: 'lab-2', at: START + HALF_HOUR, values: { temperature: Number.NaN, humidity: 43 } },
+      { id: 'lab-2', at: START + 2 * HALF_HOUR, values: { temperature: 20.2, humidity: 44 } },
     ]);
   });
 
   it('given alone make readings of one metric', async () => {
     const { readings } = await readAll([humidity], plan);
     expect(readings.map(({ id, values }) => [id, values])).toEqual([
-      ['1', { humidity: 40 }],
-      ['2', { humidity: 42 }],
-      ['2', { humidity: 43 }],
-      ['2', { humidity: 44 }],
+      ['lab-1', { humidity: 40 }],
+      ['lab-2', { humidity: 42 }],
+      ['lab-2', { humidity: 43 }],
+      ['lab-2', { humidity: 44 }],
     ]);
   });
 

@@ -32,20 +32,29 @@ describe('membership', () => {
     let now = 0;
     const clock: Clock = { now: () => 0, monotonic: () => now, after: () => ({ cancel() {} }) };
     const membership = new Membership({ clock, ttlMs: 1000, self: 'me' });
-    membership.observe([
-      { node: 'still', beat: 7 },
-      { node: 'moving', beat: 1 },
-    ]);
-    now = 600;
-    membership.observe([
+    membership.observe(
+      [
+        { node: 'still', beat: 7 },
+        { node: 'moving', beat: 1 },
+      ],
+      now,
+    );
+    const later = [
       { node: 'still', beat: 7 },
       { node: 'moving', beat: 2 },
-    ]);
+    ];
+    now = 600;
+    membership.observe(later, now);
     now = 1100;
+    // an answer that came late, or to one who stood still himself, says nothing of the time since it was asked for
+    membership.observe(later, 999);
+    expect(membership.living()).toEqual(['me', 'moving', 'still']);
+    membership.observe(later, now);
     expect(membership.living()).toEqual(['me', 'moving']);
     expect(membership.isAlive('still')).toBe(false);
     expect(membership.isAlive('unheard-of')).toBe(false);
-    membership.observe([{ node: 'still', beat: 8 }]);
+    expect(membership.hasOthers).toBe(true);
+    membership.observe([{ node: 'still', beat: 8 }], now);
     expect(membership.living()).toEqual(['me', 'still']);
   });
 });

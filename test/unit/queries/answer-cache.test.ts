@@ -15,7 +15,10 @@ function setUp(bounds?: { maxWeight?: number; maxEntries?: number }) {
       },
       (answer) => answer,
     );
-  return { cache, ask, pass: (ms: number) => void (nowMs += ms), computed: () => computed };
+  const pass = (ms: number) => {
+    nowMs += ms;
+  };
+  return { cache, ask, pass, computed: () => computed };
 }
 
 describe('the cache of answers', () => {

@@ -53,7 +53,7 @@ describe('retention', () => {
   it('drops nothing that is not in the rollups yet', async () => {
     expect(await retain(sql, clock, boiler, { keepMs })).toMatchObject({ rows: 0 });
     await rollUp(sql, clock, boiler, options);
-    await sql.query(`update rollup_marks set settled = 0, done_to = $1 where twin = 5 and step = 'daily'`, [
+    await sql.query(`update rollup_marks set settled = 0, done_to = $1 where twin = 5 and rollup = 'daily'`, [
       iso(T0 + 7 * DAY_MS),
     ]);
     const before = await downsample(sql, clock, boiler, keyOf(1, 'r1'), { span: {}, stepMs: DAY_MS });

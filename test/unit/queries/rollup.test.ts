@@ -3,7 +3,7 @@ import { seededRandom } from '../../../actors/protocol/clock.ts';
 import type { Kind } from '../../../actors/protocol/kind.ts';
 import { aggregates } from '../../../actors/store/queries/aggregates.ts';
 import type { Rollup } from '../../../actors/store/queries/rolled.ts';
-import { closeBuckets, mend, rollupTurn, settle, turnOf } from '../../../actors/store/queries/rollup.ts';
+import { closeBuckets, mend, openRollups, settle, stepNoOf } from '../../../actors/store/queries/rollup.ts';
 import { DAY_MS, HOUR_MS, iso, MINUTE_MS } from '../../../actors/store/queries/span.ts';
 import { rollUp } from '../../../actors/store/queries/upkeep.ts';
 import type { Sql } from '../../../actors/store/sql.ts';
@@ -161,7 +161,7 @@ async function answered(kind: Kind, rollup: Rollup, nowMs: number): Promise<Map<
 
 async function marks(rollup: Rollup): Promise<(twin: number) => number> {
   const rows = await sql.query<{ twin: number; done_to: Date }>(
-    'select twin, done_to from rollup_marks where step = $1',
+    'select twin, done_to from rollup_marks where rollup = $1',
     [rollup],
   );
   const byTwin = new Map(rows.map((row) => [row.twin, row.done_to.getTime()]));
@@ -315,15 +315,15 @@ describe('rollups', () => {
     expect(await sql.query('select * from rollup_dirty')).toEqual([]);
   });
 
-  it('let one node work at a time: a turn that was taken does nothing', async () => {
+  it('let one node work at a time: a step that was taken does nothing', async () => {
     const device = new Device(1, boiler);
     await store(
       boiler,
       Array.from({ length: 30 }, (_, i) => device.take(T0 + i * HOUR_MS, { heat: i })),
     );
     await device.summary();
-    const turn = await rollupTurn(sql, boiler, LATENESS_MS);
-    expect(await closeBuckets(sql, boiler, 'hourly', turn, 0, 1)).toMatchObject({
+    const stepNo = await openRollups(sql, boiler, LATENESS_MS);
+    expect(await closeBuckets(sql, boiler, 'hourly', stepNo, 0, 1)).toMatchObject({
       taken: true,
       worked: 1,
       rows: 48,
@@ -331,15 +331,15 @@ describe('rollups', () => {
     });
     await store(boiler, [{ twin: 1, at: T0 + 1, revision: null, values: { heat: 7 } }]);
     for (const step of [
-      () => closeBuckets(sql, boiler, 'hourly', turn, 0, 1),
-      () => settle(sql, boiler, 'hourly', turn, 0, 1, T0 + 99 * DAY_MS),
-      () => mend(sql, boiler, turn, 1),
+      () => closeBuckets(sql, boiler, 'hourly', stepNo, 0, 1),
+      () => settle(sql, boiler, 'hourly', stepNo, 0, 1, T0 + 99 * DAY_MS),
+      () => mend(sql, boiler, stepNo, 1),
     ]) {
       expect(await step()).toMatchObject({ taken: false, worked: 0, rows: 0 });
     }
     expect((await sql.query('select * from rollup_dirty')).length).toBe(1);
-    expect(await turnOf(sql, boiler)).toBe(turn + 1);
-    expect(await mend(sql, boiler, turn + 1, 5)).toMatchObject({ taken: true, worked: 1 });
+    expect(await stepNoOf(sql, boiler)).toBe(stepNo + 1);
+    expect(await mend(sql, boiler, stepNo + 1, 5)).toMatchObject({ taken: true, worked: 1 });
     expect((await tableOf(boiler, 'hourly')).get(`1|${iso(T0)}|heat`)).toMatchObject({ record_count: 2 });
   });
 });
