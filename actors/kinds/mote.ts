@@ -59,6 +59,9 @@ const SCENARIO_MS = 10 * 60_000;
  * Everything but the wander and the cells is a function of time and place, and those two are first-order lags that are
  * integrated exactly: a step of any length is one step.
  */
+/** Above the numbers of the well-known traces (1 to 54): replaying one must not meet the demo's twins. */
+const FIRST_DEMO_MOTE = 101;
+
 function create({ seed, index }: { seed: number; index: number }): SimulatedAsset {
   const random = seededRandom(hash32(`mote:${index}`, seed));
   const x = (index % ROOM.columns) * ROOM.stepX + 2;
@@ -99,7 +102,7 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
   }
 
   return {
-    id: String(index + 1),
+    id: String(FIRST_DEMO_MOTE + index),
     next(at) {
       const dtMs = last === null ? 0 : Math.max(0, at - last);
       last = at;
@@ -146,7 +149,7 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
       temperature += (DYING.temperature - temperature) * now.astray ** 2;
       humidity += (DYING.humidity - humidity) * now.astray ** 2;
       return {
-        mote_id: index + 1,
+        mote_id: FIRST_DEMO_MOTE + index,
         temperature: Number(temperature.toFixed(4)),
         humidity: Number(humidity.toFixed(4)),
         light: Number(Math.max(0, now.light * (1 + NOISE.light * n[2])).toFixed(2)),

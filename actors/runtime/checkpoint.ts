@@ -157,6 +157,8 @@ export class Checkpoint {
         retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
         progressed = true;
       }
+      // what was being gathered may lack its late readings: nothing of it goes out, the log has it still
+      if (this.#stopped) break;
       if (this.#inFlight === null) {
         if (this.#send()) continue;
       } else if (this.#size() >= cutMaxEntries) {

@@ -1,4 +1,4 @@
-import type { Log, MessageOutcome } from '../log/port.ts';
+import type { Log, LogMark, MessageOutcome } from '../log/port.ts';
 import { Keeper } from '../placement/keeper.ts';
 import { type Clock, type Random, sleep, type TimerHandle } from '../protocol/clock.ts';
 import type { Command, Entry, Tuning } from '../protocol/entry.ts';
@@ -580,7 +580,7 @@ export class Host implements TwinHost {
   async #positionToReadFrom(row: ShardRow): Promise<number> {
     if (row.positionId === null || row.positionAt === null) return row.position;
     const mark = await this.options.log.at(row.shard, row.position);
-    if (mark === 'untracked' || mark?.id === row.positionId) return row.position;
+    if (mark === 'untracked' || isThat(mark, row.positionId, row.positionAt)) return row.position;
     const after = await this.options.log.seek(row.shard, row.positionAt - LOG_MARGIN_MS);
     this.options.logger.error(
       {
@@ -601,10 +601,11 @@ export class Host implements TwinHost {
     const newest = shard.inbox.at(-1) ?? shard.current?.message;
     const position = newest?.position ?? shard.position;
     const id = newest?.id ?? shard.positionId;
+    const at = newest?.appendedAt ?? shard.positionAt;
     for (let pauseMs = 50; id !== null && !shard.dead; pauseMs = Math.min(2_000, pauseMs * 2)) {
       try {
         const mark = await this.options.log.at(shard.shard, position);
-        if (mark !== 'untracked' && mark?.id !== id) {
+        if (mark !== 'untracked' && !isThat(mark, id, at)) {
           this.#checkpoint.abandon(shard, 'the log went back while it was read');
           return;
         }
@@ -765,4 +766,9 @@ export class Host implements TwinHost {
     }
     return null;
   }
+}
+
+/** A source that was not acknowledged sends the same message again, which may come to lie at the same position: its time tells. */
+function isThat(mark: LogMark | null, id: string, appendedAt: number | null): boolean {
+  return mark?.id === id && mark.appendedAt === appendedAt;
 }

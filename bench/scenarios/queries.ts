@@ -1,4 +1,4 @@
-import { Agent, get } from 'node:http';
+import http from 'node:http';
 import { type BenchNode, startNode } from '../node.ts';
 import { percentile, type Scenario } from '../scenario.ts';
 
@@ -18,7 +18,7 @@ const scenario: Scenario = {
       await telemetry.seed();
       say('seeded');
       telemetry.start();
-      const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+      const pool = new http.Agent({ keepAlive: true, maxSockets: 64 });
       const one: number[] = [];
       const page: number[] = [];
       const open: Promise<void>[] = [];
@@ -31,11 +31,11 @@ const scenario: Scenario = {
         const path = single
           ? `/api/v1/twins/machine:Q${(k * 7919) % TWINS}`
           : `/api/v1/twins?kind=machine&limit=50&sort=-revision`;
-        open.push(request(node, agent, path, single ? one : page));
+        open.push(request(node, pool, path, single ? one : page));
       }
       await Promise.all(open);
       await telemetry.stop();
-      agent.destroy();
+      pool.destroy();
       say(`${telemetry.sent} readings came in meanwhile`);
       return [
         {
@@ -60,10 +60,10 @@ const scenario: Scenario = {
 };
 export default scenario;
 
-function request(node: BenchNode, agent: Agent, path: string, samples: number[]): Promise<void> {
+function request(node: BenchNode, pool: http.Agent, path: string, samples: number[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const startedAt = performance.now();
-    get(`${node.http}${path}`, { agent, headers: { authorization: `Bearer ${node.key}` } }, (response) => {
+    http.get(`${node.http}${path}`, { agent: pool, headers: { authorization: `Bearer ${node.key}` } }, (response) => {
       response.resume();
       response.on('end', () => {
         if (response.statusCode !== 200) reject(new Error(`${path}: ${response.statusCode}`));

@@ -67,7 +67,7 @@ const PACKAGES: Record<string, string[]> = {
   pg: ['actors/store'],
   '@electric-sql/pglite': ['actors/store'],
   aedes: ['mixins'],
-  mqtt: ['mixins'],
+  mqtt: ['mixins', 'bench'],
   'mqtt-packet': ['mixins'],
   ws: ['mixins'],
   'prom-client': ['services/metrics.ts', 'services/metrics'],

@@ -1,5 +1,5 @@
 import type { Kind } from '../../protocol/kind.ts';
-import type { Snapshot, StoredTwin } from '../port.ts';
+import { type Snapshot, type StoredTwin, TWIN_KEYS_PER_SHARD } from '../port.ts';
 import { kindOf } from '../projection.ts';
 import type { Sql } from '../sql.ts';
 import {
@@ -38,15 +38,28 @@ interface SnapshotRow {
   receivedAt: number;
 }
 
+// Statements are shaped so that each twin is one descent of an index: `lateral` with a limit or `offset 0`. Right after
+// bulk writes the planner knows little of the tables, and its joins would scan them.
+
 /** Twins `b` of a statement: their keys and what their snapshot covers, 0 and -infinity without one. */
-const BASE = `
+function covered(twins: string): string {
+  return `
   select t.twin, t.kind, coalesce(s.revision, 0) as revision, coalesce(s.floor_at, '-infinity') as floor_at
-  from twins t left join twin_snapshots s on s.twin = t.twin and s.latest`;
+  from ${twins} left join lateral (
+    select s.revision, s.floor_at from twin_snapshots s where s.twin = t.twin and s.latest limit 1) s on true`;
+}
+
+/** The twins of shard $1; of the keys $1. */
+const OF_SHARD = '(select t.twin, t.kind from twins t where t.shard = $1) t';
+const OF_KEYS = `(select t.* from unnest($1::int8[]) as k(twin) cross join lateral (
+    select t.twin, t.kind from twins t where t.twin = k.twin limit 1) t) t`;
 
 const TWINS_BY_ID = `
   select twin, twin_id as "twinId" from twins where shard = $1 and twin_id = any($2::text[]) order by twin`;
 
-const TWINS_BY_KEY = 'select twin, twin_id as "twinId" from twins where twin = any($1::int8[]) order by twin';
+const TWINS_BY_KEY = `
+  select t.* from unnest($1::int8[]) as k(twin) cross join lateral (
+    select t.twin, t.twin_id as "twinId" from twins t where t.twin = k.twin limit 1) t order by t.twin`;
 
 /** No row: every entry of the shard is covered by a snapshot. */
 const KINDS_WITH_TAIL = `
@@ -54,14 +67,21 @@ const KINDS_WITH_TAIL = `
   where s.shard = $1 and s.snapshot_floor <> s.commit_no`;
 
 const LATEST_SNAPSHOTS = `
-  select twin, twin_id as "twinId", shard, revision, shape, kind_version as "kindVersion", encode(state, 'base64') as state,
-    ${msOf('floor_at')} as "floorAt", ${msOf('wake_at')} as "wakeAt", ${msOf('received_at')} as "receivedAt"
-  from twin_snapshots where latest and twin = any($1::int8[])`;
+  select s.twin, s.twin_id as "twinId", s.shard, s.revision, s.shape, s.kind_version as "kindVersion",
+    encode(s.state, 'base64') as state, ${msOf('s.floor_at')} as "floorAt", ${msOf('s.wake_at')} as "wakeAt",
+    ${msOf('s.received_at')} as "receivedAt"
+  from unnest($1::int8[]) as k(twin) cross join lateral (
+    select * from twin_snapshots s where s.twin = k.twin and s.latest limit 1) s`;
+
+const HIGHEST = 'select max(twin) as highest from twins where twin >= $1::int8 and twin < $2::int8';
 
 export async function highestTwin(sql: Sql, shard: number): Promise<number> {
-  const [row] = await sql.query<{ highest: number | null }>('select max(twin) as highest from twins where shard = $1', [
-    shard,
-  ]);
+  const first = shard * TWIN_KEYS_PER_SHARD;
+  const [row] = await sql.query<{ highest: number | null }>(
+    HIGHEST,
+    [first, first + TWIN_KEYS_PER_SHARD],
+    prepared(HIGHEST),
+  );
   return row.highest ?? 0;
 }
 
@@ -74,7 +94,7 @@ export async function loadTwins(
   if (twinIds.length === 0) return [];
   const twins = await sql.query<Base>(TWINS_BY_ID, [shard, twinIds], prepared(TWINS_BY_ID));
   const keys = twins.map((row) => row.twin);
-  const tails = await tailsOf(sql, kindsOf(twins, kinds), 't.twin = any($1::int8[])', [keys]);
+  const tails = await tailsOf(sql, kindsOf(twins, kinds), OF_KEYS, [keys]);
   return await assemble(sql, kinds, shard, twins, tails);
 }
 
@@ -82,7 +102,7 @@ export async function loadTail(sql: Sql, kinds: ReadonlyMap<string, Kind>, shard
   const present = await sql.query<{ kind: string }>(KINDS_WITH_TAIL, [shard], prepared(KINDS_WITH_TAIL));
   if (present.length === 0) return [];
   const known = present.map(({ kind }) => kinds.get(kind)).filter((kind) => kind !== undefined);
-  const tails = await tailsOf(sql, known, 't.shard = $1', [shard]);
+  const tails = await tailsOf(sql, known, OF_SHARD, [shard]);
   const twins = await sql.query<Base>(
     TWINS_BY_KEY,
     [[...new Set([...tails.readings.keys(), ...tails.entries.keys()])]],
@@ -91,20 +111,20 @@ export async function loadTail(sql: Sql, kinds: ReadonlyMap<string, Kind>, shard
   return await assemble(sql, kinds, shard, twins, tails);
 }
 
-/** Entries above the snapshots of the twins that `where` names, by twin key. */
-async function tailsOf(sql: Sql, kinds: readonly Kind[], where: string, params: readonly unknown[]): Promise<Tails> {
+/** Entries above the snapshots of these twins, by twin key. */
+async function tailsOf(sql: Sql, kinds: readonly Kind[], of: string, params: readonly unknown[]): Promise<Tails> {
   const tails: Tails = { readings: new Map(), entries: new Map() };
   for (const kind of kinds) {
     // `offset 0` keeps the lateral as it is: one descent of the index for each twin.
     const text = `
-      with b as materialized (${BASE} where ${where} and t.kind = '${kind.kind}')
+      with b as materialized (${covered(of)} where t.kind = '${kind.kind}')
        select r.* from b cross join lateral (
          select ${readingColumns(kind)} from ${kind.kind}_readings r
          where r.twin = b.twin and r.at > b.floor_at and r.revision > b.revision offset 0) r`;
     group(tails.readings, await sql.query<ReadingRow>(text, params, prepared(text)));
   }
   const text = `
-    with b as materialized (${BASE} where ${where})
+    with b as materialized (${covered(of)})
      select e.* from b cross join lateral (
        select ${ENTRY_COLUMNS} from entries e where e.twin = b.twin and e.revision > b.revision offset 0) e`;
   group(tails.entries, await sql.query<EntryRow>(text, params, prepared(text)));
