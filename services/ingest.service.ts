@@ -88,6 +88,7 @@ const ingest: PartsSchema<Ingest> = {
         summary: 'Send readings of generic IoT devices',
         description: 'One value a message, the metric named by `sensor_type`; an array or NDJSON takes several.',
         tags: ['telemetry'],
+        envelope: false,
         body: 'raw',
         bodyTypes: telemetryBodies({
           device_id: 'dev-7',

@@ -37,10 +37,10 @@ function correlation(a: number[], b: number[]): number {
 }
 
 describe('motes of a building', () => {
-  it('are 42 in the demo, numbered from 1', () => {
+  it('are 42 in the demo, numbered from 101', () => {
     expect(mote.simulator!.demoCount).toBeGreaterThanOrEqual(42);
-    expect([create(0).id, create(41).id]).toEqual(['1', '42']);
-    expect((create(41).next(DAY0) as unknown as Message).mote_id).toBe(42);
+    expect([create(0).id, create(41).id]).toEqual(['101', '142']);
+    expect((create(41).next(DAY0) as unknown as Message).mote_id).toBe(142);
   });
 
   it.each([0, 8, 25])('have a day: mote %i is warmer and drier in the afternoon', (index) => {
