@@ -63,14 +63,16 @@ export default scenario;
 function request(node: BenchNode, pool: http.Agent, path: string, samples: number[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const startedAt = performance.now();
-    http.get(`${node.http}${path}`, { agent: pool, headers: { authorization: `Bearer ${node.key}` } }, (response) => {
-      response.resume();
-      response.on('end', () => {
-        if (response.statusCode !== 200) reject(new Error(`${path}: ${response.statusCode}`));
-        samples.push(performance.now() - startedAt);
-        resolve();
-      });
-    }).on('error', reject);
+    http
+      .get(`${node.http}${path}`, { agent: pool, headers: { authorization: `Bearer ${node.key}` } }, (response) => {
+        response.resume();
+        response.on('end', () => {
+          if (response.statusCode !== 200) reject(new Error(`${path}: ${response.statusCode}`));
+          samples.push(performance.now() - startedAt);
+          resolve();
+        });
+      })
+      .on('error', reject);
   });
 }
 

@@ -110,7 +110,7 @@ describe('files', () => {
     // Put together here, so that this file passes its own test.
     const words = [
       // Lower case, and not as an option: Node's HTTP client has a class and an option of that name.
-      new RegExp(`(?<!user[-_ ]|http\.)\\b${'ag'}${'ents?'}\\b(?!:)`),
+      new RegExp(`(?<!user[-_ ]|http.)\\b${'ag'}${'ents?'}\\b(?!:)`),
       new RegExp(`\\b${'hel'}${'pers?'}\\b`, 'i'),
       new RegExp(`\\b${'iss'}${'ue'} #?\\d+\\b`, 'i'),
       new RegExp(`/${'wo'}${'rk'}/`),

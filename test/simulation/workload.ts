@@ -157,8 +157,7 @@ export class Workload {
     if (!this.running) return;
     const device = this.devices[Math.floor(this.#random() * this.devices.length)];
     this.outstanding++;
-    const acting =
-      this.#random() < 0.7 ? this.#read(client, device.twinId) : this.#command(client, device.twinId);
+    const acting = this.#random() < 0.7 ? this.#read(client, device.twinId) : this.#command(client, device.twinId);
     void acting.finally(() => {
       this.outstanding--;
       this.#cluster.scheduler.after(20 + this.#random() * 250, () => this.#act(client));

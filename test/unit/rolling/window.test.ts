@@ -79,7 +79,9 @@ describe('a window', () => {
         else expect(view.std).toBeCloseTo(truth.std, 7);
         if (truth.slope !== null) {
           // event times are integers of 13 digits: their spread is exact to about a part in a million
-          expect(Math.abs(view.slope! - truth.slope)).toBeLessThan(1e-6 + 1e-5 * Math.abs(truth.slope) + 1e-5 * truth.range);
+          expect(Math.abs(view.slope! - truth.slope)).toBeLessThan(
+            1e-6 + 1e-5 * Math.abs(truth.slope) + 1e-5 * truth.range,
+          );
         }
       }),
       { numRuns: 500 },
