@@ -107,7 +107,6 @@ export const CATALOGUE = {
     10_000,
     'A checkpoint is sent at the latest with so many entries. More is faster in bulk; fewer is kinder to the database.',
   ),
-  CUT_MAX_MS: integer('ms', 1, 10_000, 'runtime', 100, 'A checkpoint is sent at the latest after so long.'),
   PASSIVATE_AFTER_MS: integer(
     'ms',
     1000,

@@ -13,7 +13,6 @@ export interface Related {
   readonly mqttListenPort: number;
   readonly mqttWsPort: number;
   readonly ttlMs: number;
-  readonly cutMaxMs: number;
   readonly passivateAfterMs: number;
   readonly latenessMs: number;
   readonly historyRetentionDays: number;
@@ -26,14 +25,9 @@ const DAY_MS = 86_400_000;
 
 export const LIMITS: readonly Limit[] = [
   {
-    // A node beats every ttl/4: a cut that takes as long makes the node look dead while it works.
-    holds: (s) => s.cutMaxMs * 4 <= s.ttlMs,
-    otherwise: (s) => `CUT_MAX_MS (${s.cutMaxMs}) must be at most a quarter of TTL_MS (${s.ttlMs}).`,
-  },
-  {
-    // A twin that leaves before its cut is due would be read back for every reading.
-    holds: (s) => s.passivateAfterMs > s.cutMaxMs,
-    otherwise: (s) => `PASSIVATE_AFTER_MS (${s.passivateAfterMs}) must be above CUT_MAX_MS (${s.cutMaxMs}).`,
+    // A twin that leaves memory while its node would not even count as dead is read back for every reading.
+    holds: (s) => s.passivateAfterMs >= s.ttlMs,
+    otherwise: (s) => `PASSIVATE_AFTER_MS (${s.passivateAfterMs}) must not be below TTL_MS (${s.ttlMs}).`,
   },
   {
     // Otherwise retention drops readings that may still arrive again, and they would count twice.

@@ -81,7 +81,6 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
       ttlMs: settings.ttlMs,
       latenessMs: settings.latenessMs,
       cutMaxEntries: settings.cutMaxEntries,
-      cutMaxMs: settings.cutMaxMs,
       passivateAfterMs: settings.passivateAfterMs,
       maxResidentBytes: settings.maxResidentMb * 1_048_576,
       logger: hostLogger(logger.child({ part: 'host' })),

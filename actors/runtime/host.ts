@@ -54,8 +54,6 @@ export interface HostOptions {
   latenessMs?: number;
   /** Readings and commands a cut holds at most. */
   cutMaxEntries?: number;
-  /** A cut goes out after so long at the latest, while another is under way. */
-  cutMaxMs?: number;
   /** Entries without a snapshot this host may have: bounds the replay after a crash. */
   tailMaxEntries?: number;
   passivateAfterMs?: number;
@@ -141,7 +139,6 @@ export class Host implements TwinHost {
     this.options = {
       latenessMs: DEFAULT_LATENESS_MS,
       cutMaxEntries: 20_000,
-      cutMaxMs: 100,
       tailMaxEntries: 200_000,
       passivateAfterMs: 3_600_000,
       maxResidentBytes: 1024 ** 3,

@@ -11,7 +11,7 @@ import type { Checker } from './checker.ts';
 import { checkers } from './checkers/all.ts';
 import { Process, Scheduler } from './clock.ts';
 import { History } from './history.ts';
-import { KINDS, killing, NEXT_KINDS, UNSTORABLE } from './kind.ts';
+import { KINDS, killing, UNSTORABLE } from './kind.ts';
 import { LogConnection, LogServer } from './log.ts';
 import { Network } from './network.ts';
 import { SinkConsumer } from './sink.ts';
@@ -41,6 +41,7 @@ export interface Node {
   host: Host;
   store: Store;
   log: Log;
+  kinds: readonly Kind[];
 }
 
 /** A whole cluster in one line: hosts on one store and one log, devices, a sink, the checkers. A function of its seed. */
@@ -69,6 +70,8 @@ export class Cluster {
   tuning: Tuning | null = null;
   /** Readings that vanished with the log before they were committed. */
   vanished = new Set<string>();
+  /** What each process folds with. */
+  readonly #kindsOf = new Map<Process, readonly Kind[]>();
   #names = 0;
   #processes = 0;
 
@@ -79,7 +82,7 @@ export class Cluster {
     this.random = seededRandom(seed);
     this.trace = new Trace(() => this.scheduler.time, options.print ?? null);
     this.network = new Network(this.scheduler, this.fork());
-    this.history = new History(SHARDS, KINDS, (checker, message) => this.trace.fail(checker, message));
+    this.history = new History(SHARDS, (checker, message) => this.trace.fail(checker, message));
     this.store = new StoreServer(KINDS, SHARDS, {
       claimed: (rows, node) => this.#claimed(rows, node),
       committed: (cut, landed, process) => this.#committed(cut, landed, process),
@@ -111,6 +114,7 @@ export class Cluster {
   /** Starts a process and the host in it; one that cannot start is started again. */
   start(name: string): Node {
     const process = new Process(name, this.scheduler, this.seed * 1_000 + ++this.#processes);
+    this.#kindsOf.set(process, this.kinds);
     const store = connectStore(this.store, this.network, process);
     const log = this.embedded
       ? new MemoryLog({ clock: process.clock, maxReadings: 60 })
@@ -137,7 +141,7 @@ export class Cluster {
       maxResidentBytes: 24_000,
       claimAtOnce: 3,
     });
-    const node: Node = { name, process, host, store, log };
+    const node: Node = { name, process, host, store, log, kinds: this.kinds };
     this.nodes.set(name, node);
     this.trace.note(name, 'starts');
     host.addSink({ name: 'notify', deliver: (events) => this.sink.deliver(node, events) });
@@ -218,10 +222,7 @@ export class Cluster {
       (s) => `${s.shard}@${s.epoch}.${s.commitNo}>${s.position}${landed.has(s.shard) ? '' : ' fenced'}`,
     );
     this.trace.note('store', `${cut.node} commits ${parts.join(' ')} (${cut.readings.length} readings)`);
-    this.history.take(cut, landed, this.scheduler.time);
+    this.history.take(cut, landed, this.scheduler.time, this.#kindsOf.get(process)!);
     for (const checker of this.checkers) checker.onCommitted?.(cut, landed, process);
   }
 }
-
-/** What processes are started with after an upgrade. */
-export { NEXT_KINDS };

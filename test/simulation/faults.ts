@@ -2,6 +2,7 @@ import type { Random } from '../../actors/protocol/clock.ts';
 import { messageOf } from '../../actors/protocol/errors.ts';
 import { TelemetryNeverWaits } from './checkers/p5-telemetry-never-waits.ts';
 import { type Cluster, LATENESS_MS, type Node, TTL_MS } from './cluster.ts';
+import { NEXT_KINDS } from './kind.ts';
 import type { Cutting } from './network.ts';
 
 /** A kind of bad luck: begins, and what it leaves behind is undone when the round ends. */
@@ -29,6 +30,7 @@ const FAULTS: readonly Fault[] = [
   { name: 'killer', embedded: true, begin: (f) => f.danger('killer', 0.02) },
   { name: 'unstorable', embedded: true, begin: (f) => f.danger('unstorable', 0.03) },
   { name: 'rebalance', embedded: true, begin: (f) => f.often(1_500, () => f.rebalance()) },
+  { name: 'upgrade', embedded: true, begin: (f) => f.upgrade() },
   { name: 'tuning', embedded: true, begin: (f) => f.tune() },
   { name: 'retirement', embedded: true, begin: (f) => f.retire() },
 ];
@@ -79,6 +81,7 @@ export class Faults {
     sink.slowMs = 0;
     log.wallOffsetMs = 0;
     for (const { process } of nodes.values()) process.wallOffsetMs = 0;
+    for (const node of this.#outdated()) this.#cluster.crash(node, 200);
     workload.danger.poison = 0;
     workload.danger.killer = 0;
     workload.danger.unstorable = 0;
@@ -200,6 +203,24 @@ export class Faults {
           if (nodes.size < 3 && !nodes.has(name)) this.#cluster.start(name);
         });
     } else if (nodes.size < 4) this.#cluster.start(this.#cluster.newName());
+  }
+
+  /** Processes are replaced, one after the other, by the next version of the program; some by a crash, some in order. */
+  upgrade(): void {
+    this.#cluster.kinds = NEXT_KINDS;
+    this.often(1_000, () => {
+      const old = this.#outdated();
+      if (old.length > 0) this.#replace(this.#draw(old));
+    });
+  }
+
+  #outdated(): Node[] {
+    return [...this.#cluster.nodes.values()].filter(({ kinds }) => kinds !== this.#cluster.kinds);
+  }
+
+  #replace(node: Node): void {
+    if (this.#random() < 0.6) this.#cluster.crash(node, 100 + this.#random() * 500);
+    else void this.#cluster.stop(node).finally(() => this.#cluster.nodes.has(node.name) || this.#cluster.start(node.name));
   }
 
   tune(): void {

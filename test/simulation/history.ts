@@ -2,7 +2,7 @@ import type { Entry } from '../../actors/protocol/entry.ts';
 import { messageOf } from '../../actors/protocol/errors.ts';
 import type { TwinEvent } from '../../actors/protocol/event.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
-import type { Cut, JournalReading } from '../../actors/store/port.ts';
+import type { Cut, JournalReading, Snapshot } from '../../actors/store/port.ts';
 import { type OracleEvent, TwinOracle } from './oracle.ts';
 
 /** What has committed, as one who watches the database saw it: the base of every checker. */
@@ -18,6 +18,10 @@ export interface TwinHistory {
   commands: Map<string, number[]>;
   /** Revision → time of its commit, simulated ms; index 0 unused. */
   committedAt: number[];
+  /** Snapshots as they committed, oldest first. */
+  snapshots: Snapshot[];
+  /** Another version of its kind has folded a tail of it anew: what it emitted is no longer what its journal says. */
+  refolded: boolean;
 }
 
 /** A promise that the committed rows themselves break. */
@@ -28,12 +32,10 @@ export class History {
   readonly #byKey = new Map<number, TwinHistory>();
   /** Committed events of each shard in order of seq. */
   readonly events: TwinEvent[][];
-  readonly #kinds: readonly Kind[];
   readonly #fault: Fault;
 
-  constructor(shards: number, kinds: readonly Kind[], fault: Fault) {
+  constructor(shards: number, fault: Fault) {
     this.events = Array.from({ length: shards }, () => []);
-    this.#kinds = kinds;
     this.#fault = fault;
   }
 
@@ -42,8 +44,8 @@ export class History {
   }
 
   /** Takes a cut over: whatever of it landed. */
-  take(cut: Cut, landed: ReadonlySet<number>, time: number): void {
-    this.#meet(cut, landed);
+  take(cut: Cut, landed: ReadonlySet<number>, time: number, kinds: readonly Kind[]): void {
+    this.#meet(cut, landed, kinds);
     const expected = new Map<string, OracleEvent[]>();
     for (const [twin, entries] of this.#entriesOf(cut, landed)) {
       const history = this.#byKey.get(twin);
@@ -51,7 +53,16 @@ export class History {
         this.#fault('p3-nothing-twice', `entries of the twin ${twin}, which has no name`);
         return;
       }
+      const { oracle } = history;
+      const kind = kinds.find((k) => k.kind === oracle.kind.kind)!;
+      if (kind.version !== oracle.kind.version) {
+        history.oracle = refold(history, kind);
+        history.refolded = true;
+      }
       for (const entry of entries) this.#enter(history, entry, time, expected);
+    }
+    for (const snapshot of cut.snapshots) {
+      if (landed.has(snapshot.shard)) this.#byKey.get(snapshot.twin)?.snapshots.push(snapshot);
     }
     for (const row of cut.readings) if (landed.has(row.shard)) this.#identify(row);
     const said = new Map<string, OracleEvent[]>();
@@ -123,11 +134,11 @@ export class History {
   }
 
   /** Twins that a cut makes: their names come with their first summary. */
-  #meet(cut: Cut, landed: ReadonlySet<number>): void {
+  #meet(cut: Cut, landed: ReadonlySet<number>, kinds: readonly Kind[]): void {
     for (const { twin, twinId, shard } of cut.summaries) {
       if (!landed.has(shard) || this.#byKey.has(twin)) continue;
       if (this.twins.has(twinId)) this.#fault('p3-nothing-twice', `${twinId} has two keys`);
-      const kind = this.#kinds.find((k) => twinId.startsWith(`${k.kind}:`))!;
+      const kind = kinds.find((k) => twinId.startsWith(`${k.kind}:`))!;
       const history: TwinHistory = {
         twinId,
         shard,
@@ -137,6 +148,8 @@ export class History {
         identities: new Map(),
         commands: new Map(),
         committedAt: [0],
+        snapshots: [],
+        refolded: false,
       };
       this.twins.set(twinId, history);
       this.#byKey.set(twin, history);
@@ -198,9 +211,29 @@ function aboutOf({ type, body }: TwinEvent): string {
   return type.startsWith('alert.') ? String(body.alertId) : '';
 }
 
-/** The oracle as it was at a revision. */
-export function oracleAt({ twinId, journal, oracle }: TwinHistory, revision: number): TwinOracle {
-  if (revision === oracle.revision) return oracle;
+/** The newest snapshot that a version of the kind can start from without being the one that folded it. */
+export function baseOf({ snapshots }: TwinHistory, kind: Kind): Snapshot | null {
+  return snapshots.findLast(({ kindVersion }) => kindVersion < kind.version) ?? null;
+}
+
+/** What another version of the kind makes of the journal: what lies behind a snapshot stays, the rest is folded anew. */
+export function refold(history: TwinHistory, kind: Kind): TwinOracle {
+  const { twinId, journal, oracle } = history;
+  const base = baseOf(history, kind)?.revision ?? 0;
+  const anew = new TwinOracle(twinId, base > 0 ? oracle.kind : kind);
+  for (let i = 0; i < base; i++) anew.apply(journal[i]);
+  anew.become(kind);
+  for (let i = base; i < journal.length; i++) anew.apply(journal[i]);
+  return anew;
+}
+
+/** The oracle as it was at a revision, seen by a version of the kind; null where that cannot be told any more. */
+export function oracleAt(history: TwinHistory, revision: number, kinds: readonly Kind[]): TwinOracle | null {
+  const { twinId, journal, oracle } = history;
+  const kind = kinds.find((k) => k.kind === oracle.kind.kind)!;
+  const sameVersion = kind.version === oracle.kind.version;
+  if (revision === oracle.revision) return sameVersion ? oracle : refold(history, kind);
+  if (history.refolded || !sameVersion) return null;
   const earlier = new TwinOracle(twinId, oracle.kind);
   for (let i = 0; i < Math.min(revision, journal.length); i++) earlier.apply(journal[i]);
   return earlier;

@@ -54,7 +54,7 @@ const LONGEST_MS = 120_000;
 
 export class TwinOracle {
   readonly twinId: string;
-  readonly kind: Kind;
+  kind: Kind;
   revision = 0;
   latenessMs = 600_000;
   floor: number | null = null;
@@ -87,6 +87,12 @@ export class TwinOracle {
       alertId: '',
       acknowledged: false,
     }));
+  }
+
+  /** From here on another version of the kind folds. */
+  become(kind: Kind): void {
+    this.kind = kind;
+    for (const [index, rule] of this.#rules.entries()) rule.definition = kind.rules[index];
   }
 
   /** Folds one entry; answers the events that it has to emit, in order. Throws what is wrong with the entry. */

@@ -12,7 +12,9 @@ export class Alerts implements Checker {
 
   atRest(): void {
     const { history, sink, store, trace } = this.#cluster;
-    for (const { twinId, oracle } of history.twins.values()) {
+    for (const { twinId, oracle, refolded } of history.twins.values()) {
+      // a tail that was folded anew by another version emits nothing: what was said before still stands
+      if (refolded) continue;
       const standing = new Map(oracle.expected().alerts.map(({ rule, alertId }) => [rule, alertId]));
       for (const { name } of oracle.kind.rules) {
         const known = sink.alerts.get(`${twinId} ${name}`);

@@ -2,10 +2,14 @@ import { decodeSnapshot, encodeSnapshot } from '../../../actors/runtime/snapshot
 import type { TwinState } from '../../../actors/runtime/state.ts';
 import { newState } from '../../../actors/runtime/state.ts';
 import { fold } from '../../../actors/runtime/turn.ts';
+import type { Kind } from '../../../actors/protocol/kind.ts';
 import type { Cut, Snapshot } from '../../../actors/store/port.ts';
 import type { Checker } from '../checker.ts';
 import type { Cluster } from '../cluster.ts';
-import type { TwinHistory } from '../history.ts';
+import { baseOf, type TwinHistory } from '../history.ts';
+import { KINDS, NEXT_KINDS } from '../kind.ts';
+
+const ALL_KINDS = [...KINDS, ...NEXT_KINDS];
 
 /**
  * P4: a twin is a pure fold over its journal. Every snapshot and, at rest, every twin in memory is compared bit for bit
@@ -26,7 +30,7 @@ export class ReplayEqualsLive implements Checker {
   }
 
   atRest(): void {
-    for (const { host, name } of this.#cluster.nodes.values()) {
+    for (const { host, name, kinds } of this.#cluster.nodes.values()) {
       for (const shard of host.shards.values()) {
         for (const { twinId, state, counts, revision, part } of shard.twins.values()) {
           const history = this.#cluster.history.twins.get(twinId);
@@ -36,7 +40,8 @@ export class ReplayEqualsLive implements Checker {
             return;
           }
           const live = encodeSnapshot(state, counts);
-          const replayed = encodeSnapshot(this.#replay(history, revision), counts);
+          const kind = kinds.find((k) => k.kind === state.kind.kind)!;
+          const replayed = encodeSnapshot(this.#replay(history, revision, kind), counts);
           if (!live.every((byte, i) => byte === replayed[i]) || live.length !== replayed.length) {
             this.#fail(`${twinId} at ${revision} in ${name} is not what its journal folds to`);
             return;
@@ -52,18 +57,23 @@ export class ReplayEqualsLive implements Checker {
       this.#fail(`${twinId} has a snapshot at ${revision}, its journal ends at ${history?.journal.length ?? 0}`);
       return;
     }
-    const replayed = this.#replay(history, revision);
-    const { counts } = decodeSnapshot(replayed.kind, twinId, shape, kindVersion, state);
+    const kind = ALL_KINDS.find((k) => k.kind === history.oracle.kind.kind && k.version === kindVersion)!;
+    const replayed = this.#replay(history, revision, kind);
+    const { counts } = decodeSnapshot(kind, twinId, shape, kindVersion, state);
     const bytes = encodeSnapshot(replayed, counts);
     if (bytes.length !== state.length || !bytes.every((byte, i) => byte === state[i])) {
       this.#fail(`the snapshot of ${twinId} at ${revision} is not what its journal folds to`);
     }
   }
 
-  #replay(history: TwinHistory, revision: number): TwinState {
+  /** From the first entry on, or from the newest snapshot that an older version of the kind left. */
+  #replay(history: TwinHistory, revision: number, kind: Kind): TwinState {
     let state = this.#replays.get(history);
-    if (!state || state.n[0] > revision) {
-      state = newState(history.oracle.kind, history.twinId);
+    if (!state || state.n[0] > revision || state.kind !== kind) {
+      const base = baseOf(history, kind);
+      state = base
+        ? decodeSnapshot(kind, base.twinId, base.shape, base.kindVersion, base.state).state
+        : newState(kind, history.twinId);
       this.#replays.set(history, state);
     }
     for (let r = state.n[0]; r < revision; r++) fold(state, this.#stored(history, r), []);

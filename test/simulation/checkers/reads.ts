@@ -42,7 +42,8 @@ export class Reads implements Checker {
     const current = revision === committed;
     // to fold a journal anew for each read that has been overtaken would take most of the run
     if (!current && ++this.#answered % 4 !== 0) return;
-    const wrong = difference(view, oracleAt(history, revision).expected());
+    const oracle = oracleAt(history, revision, node.kinds);
+    const wrong = oracle && difference(view, oracle.expected());
     if (wrong) this.#fail(`${node.name} shows ${twinId} at ${revision}: ${wrong}`);
   }
 

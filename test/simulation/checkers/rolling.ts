@@ -14,9 +14,10 @@ export class Rolling implements Checker {
   }
 
   atRest(views: ReadonlyMap<string, TwinView>): void {
-    const { history, trace } = this.#cluster;
+    const { history, trace, kinds } = this.#cluster;
     for (const [twinId, view] of views) {
-      const wrong = difference(view, oracleAt(history.twins.get(twinId)!, view.revision).expected());
+      const oracle = oracleAt(history.twins.get(twinId)!, view.revision, kinds);
+      const wrong = oracle && difference(view, oracle.expected());
       if (wrong) trace.fail(this.name, `${twinId} at ${view.revision}: ${wrong}`);
     }
     for (const twinId of history.twins.keys()) if (!views.has(twinId)) trace.fail(this.name, `${twinId} is not shown`);

@@ -127,8 +127,7 @@ describe('settings', () => {
   });
 
   it.each([
-    [{ CUT_MAX_MS: '5000' }, 'TTL_MS'],
-    [{ PASSIVATE_AFTER_MS: '1000', CUT_MAX_MS: '2000' }, 'PASSIVATE_AFTER_MS'],
+    [{ PASSIVATE_AFTER_MS: '1000', TTL_MS: '20000' }, 'PASSIVATE_AFTER_MS'],
     [{ HISTORY_RETENTION_DAYS: '1', LATENESS_MS: '86400000' }, 'HISTORY_RETENTION_DAYS'],
     [{ MAX_BODY_BYTES: '1000' }, 'MAX_BODY_BYTES'],
     [{ PORT: '1883' }, 'MQTT_LISTEN_PORT'],
