@@ -189,7 +189,8 @@ export class DeadLetters {
 }
 
 function isRefused(error: unknown): boolean {
-  return (error as { outcome?: unknown } | null)?.outcome === 'refused';
+  const { outcome, code } = (error ?? {}) as { outcome?: unknown; code?: unknown };
+  return outcome === 'refused' && code !== 'store_down';
 }
 
 /** Text that PostgreSQL takes: no NUL, no lone surrogates. */

@@ -277,7 +277,8 @@ export class Checkpoint {
         for (const twin of stored) {
           ids.delete(twin.twinId);
           if (shard.twins.has(twin.twinId)) continue;
-          const { activation } = activate(twin, kinds, this.#host.tunings, now);
+          const { activation, carried } = activate(twin, kinds, this.#host.tunings, now);
+          if (carried) this.#host.carried(twin.twinId);
           activation.summarised = activation.revision;
           shard.twins.set(twin.twinId, activation);
           if (activation.tail > 0) shard.dirty.add(activation);
@@ -536,9 +537,11 @@ export class Checkpoint {
     for (let retryMs = RETRY_MS; ; retryMs = Math.min(MAX_RETRY_MS, retryMs * 2)) {
       try {
         committed = await store.commit(cut);
+        host.cannotWrite = false;
         host.storeAnswered();
         break;
       } catch (error) {
+        host.cannotWrite = false;
         if (error instanceof OutcomeUnknown) {
           host.counters.unknownOutcomes++;
           for (const part of parts) {
@@ -552,7 +555,8 @@ export class Checkpoint {
           this.#aborted(parts, messageOf(error));
           return;
         }
-        // nothing was sent: the same cut again when the store is back
+        // nothing has landed: the same cut again when the store is back
+        host.cannotWrite = true;
         host.storeFailed(error);
         if (this.#stopped) {
           for (const part of parts) for (const waiter of part.waiters) waiter.lost();

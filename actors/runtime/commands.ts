@@ -63,7 +63,8 @@ export function foldCommand(state: TwinState, command: Command, entry: CommandEn
       });
       break;
     case 'acknowledge': {
-      const rule = standing(state, command.alert);
+      const rule = standingRule(state, command.alert);
+      if (rule === null) break;
       aside.acknowledged ??= {};
       aside.acknowledged[rule.name] =
         command.note === undefined ? { by: command.by } : { by: command.by, note: command.note };
@@ -74,11 +75,14 @@ export function foldCommand(state: TwinState, command: Command, entry: CommandEn
       });
       break;
     }
-    case 'resolve':
-      clear(state, standing(state, command.alert), at, out, 'alert.resolved', { by: command.by, note: command.note });
+    case 'resolve': {
+      const rule = standingRule(state, command.alert);
+      if (rule !== null) clear(state, rule, at, out, 'alert.resolved', { by: command.by, note: command.note });
       break;
+    }
     case 'silence': {
-      const rule = standing(state, command.alert);
+      const rule = standingRule(state, command.alert);
+      if (rule === null) break;
       n[rule.offset + R.SILENCED_UNTIL] = command.untilMs;
       out.push({
         type: 'alert.silenced',
@@ -102,11 +106,20 @@ export function foldCommand(state: TwinState, command: Command, entry: CommandEn
   }
 }
 
-/** The rule whose standing alert has this id. Throws not_found. */
-function standing(state: TwinState, alertId: string): EffectiveRule {
+/**
+ * The rule whose standing alert has this id. A fold does not take it for granted: a tail may be folded by a newer version
+ * of the kind, under which the alert was never raised.
+ */
+function standingRule(state: TwinState, alertId: string): EffectiveRule | null {
   for (const rule of rulesFor(state).all) {
     if (state.n[rule.offset + R.STATE] === RULE_RAISED && alertIdOf(state, rule) === alertId) return rule;
   }
+  return null;
+}
+
+/** Throws not_found where no alert with this id stands. */
+function standing(state: TwinState, alertId: string): void {
+  if (standingRule(state, alertId) !== null) return;
   throw new TwinmeshError('not_found', `No alert ${alertId} stands on ${state.twinId}; it may have cleared.`);
 }
 

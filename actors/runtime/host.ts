@@ -84,6 +84,8 @@ const RECOVERIES_AT_ONCE = 8;
 const PATIENCE = 3;
 const PATIENT_SETBACKS = 8;
 const CAREFUL_READINGS = 1_000;
+/** How a twin says so. */
+export const CARRIED = 'a tail was folded by a newer kind than the one that left it';
 /** How far before the lost message a log that went back is read again. */
 const LOG_MARGIN_MS = 10_000;
 
@@ -129,6 +131,8 @@ export class Host implements TwinHost {
   #housekeeper: TimerHandle | null = null;
   #state: HostStatus['state'] = 'starting';
   #storeFailingSince: number | null = null;
+  /** A commit waits for a store that takes nothing: one that still answers reads, its disk being full, is down all the same. */
+  cannotWrite = false;
   #ingestPausedSince: () => number | null = () => null;
   #lastWakePoll = Number.NEGATIVE_INFINITY;
   #lastSweep = Number.NEGATIVE_INFINITY;
@@ -331,12 +335,13 @@ export class Host implements TwinHost {
   storeFailed(error: unknown): void {
     if (this.#storeFailingSince === null) {
       this.#storeFailingSince = this.options.clock.now();
-      this.options.logger.error({ error: messageOf(error) }, 'the store does not answer; telemetry waits');
+      const told = error instanceof TwinmeshError ? { code: error.code, remedy: error.spec.remedy } : {};
+      this.options.logger.error({ error: messageOf(error), ...told }, 'the store does not answer; telemetry waits');
     }
   }
 
   storeAnswered(): void {
-    if (this.#storeFailingSince === null) return;
+    if (this.#storeFailingSince === null || this.cannotWrite) return;
     this.options.logger.info({ downMs: this.options.clock.now() - this.#storeFailingSince }, 'the store answers again');
     this.#storeFailingSince = null;
   }
@@ -423,6 +428,11 @@ export class Host implements TwinHost {
   ownerOf(activation: Activation): HostedShard | null {
     const shard = this.shards.get(shardOf(activation.twinId, this.options.shards));
     return shard?.twins.get(activation.twinId) === activation ? shard : null;
+  }
+
+  /** What an earlier version of the kind left of a twin has been folded by the one that is here. */
+  carried(twinId: string): void {
+    this.options.logger.warn({ twinId }, CARRIED);
   }
 
   /** A turn threw. */
@@ -532,8 +542,7 @@ export class Host implements TwinHost {
     let entries = 0;
     for (const stored of tail) {
       const { activation, carried } = activate(stored, kinds, this.tunings, now);
-      if (carried)
-        logger.warn({ twinId: stored.twinId }, 'a tail was folded by a newer kind than the one that left it');
+      if (carried) this.carried(stored.twinId);
       shard.twins.set(stored.twinId, activation);
       if (activation.tail > 0) shard.dirty.add(activation);
       entries += activation.tail;

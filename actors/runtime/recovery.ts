@@ -7,7 +7,10 @@ import { newState } from './state.ts';
 import type { Tunings } from './tunings.ts';
 import { fold } from './turn.ts';
 
-/** What was stored of a twin, as an activation: the snapshot, and the tail folded on top. Nothing is emitted again. */
+/**
+ * What was stored of a twin, as an activation: the snapshot, and the tail folded on top. Nothing is emitted again.
+ * `carried`: what is stored was left by another version of the kind than the one that has folded it now.
+ */
 export function activate(
   stored: StoredTwin,
   kinds: { get(kind: string): Kind },
@@ -24,7 +27,7 @@ export function activate(
     const restored = decodeSnapshot(kind, stored.twinId, shape, kindVersion, bytes);
     state = restored.state;
     counts = restored.counts;
-    carried = restored.carried;
+    carried = restored.carried || (stored.tail.length > 0 && kindVersion !== kind.version);
   }
   tunings.share(state);
   for (const entry of stored.tail) fold(state, entry, []);

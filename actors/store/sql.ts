@@ -36,18 +36,38 @@ export interface QueryOptions {
  */
 export type SqlOutcome = 'not_sent' | 'refused' | 'unknown';
 
-/** `store_down` (retryable) unless the server refused the statement, which is `internal`: the statement is at fault. */
+/**
+ * `store_down` (retryable) unless the server refused the statement, which is `internal`: the statement is at fault.
+ * A server that refuses because it has no room left, or may not write, is down as well: the same statement passes later.
+ */
 export class SqlError extends TwinmeshError {
   readonly outcome: SqlOutcome;
   /** SQLSTATE of the server, where it answered. */
   readonly sqlState: string | undefined;
 
   constructor(outcome: SqlOutcome, message: string, sqlState?: string, options?: ErrorOptions) {
-    super(outcome === 'refused' ? 'internal' : 'store_down', message, sqlState ? { sqlState } : undefined, options);
+    const full = sqlState === DISK_FULL;
+    super(
+      outcome === 'refused' && !isServersFault(sqlState) ? 'internal' : 'store_down',
+      full ? `The database has no space left (${message}); give its disk room.` : message,
+      sqlState ? { sqlState } : undefined,
+      options,
+    );
     this.name = 'SqlError';
     this.outcome = outcome;
     this.sqlState = sqlState;
   }
+}
+
+const DISK_FULL = '53100';
+
+/**
+ * Refusals that say nothing about the statement: disk full, connections, configured limits (53 but for 53200, memory, which
+ * a smaller statement may need less of), input and output of the server's system (58), a server that may only read (25006).
+ */
+function isServersFault(sqlState: string | undefined): boolean {
+  if (sqlState === undefined || sqlState === '53200') return false;
+  return sqlState.startsWith('53') || sqlState.startsWith('58') || sqlState === '25006';
 }
 
 /**

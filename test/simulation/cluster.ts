@@ -222,7 +222,12 @@ export class Cluster {
       (s) => `${s.shard}@${s.epoch}.${s.commitNo}>${s.position}${landed.has(s.shard) ? '' : ' fenced'}`,
     );
     this.trace.note('store', `${cut.node} commits ${parts.join(' ')} (${cut.readings.length} readings)`);
-    this.history.take(cut, landed, this.scheduler.time, this.#kindsOf.get(process)!);
-    for (const checker of this.checkers) checker.onCommitted?.(cut, landed, process);
+    try {
+      this.history.take(cut, landed, this.scheduler.time, this.#kindsOf.get(process)!);
+      for (const checker of this.checkers) checker.onCommitted?.(cut, landed, process);
+    } catch (error) {
+      // must not look like a commit that was aborted
+      this.trace.fail('simulation', String(error instanceof Error ? error.stack : error));
+    }
   }
 }

@@ -220,7 +220,8 @@ export class Faults {
 
   #replace(node: Node): void {
     if (this.#random() < 0.6) this.#cluster.crash(node, 100 + this.#random() * 500);
-    else void this.#cluster.stop(node).finally(() => this.#cluster.nodes.has(node.name) || this.#cluster.start(node.name));
+    else
+      void this.#cluster.stop(node).finally(() => this.#cluster.nodes.has(node.name) || this.#cluster.start(node.name));
   }
 
   tune(): void {

@@ -221,9 +221,9 @@ export function refold(history: TwinHistory, kind: Kind): TwinOracle {
   const { twinId, journal, oracle } = history;
   const base = baseOf(history, kind)?.revision ?? 0;
   const anew = new TwinOracle(twinId, base > 0 ? oracle.kind : kind);
-  for (let i = 0; i < base; i++) anew.apply(journal[i]);
+  for (let i = 0; i < base; i++) anew.apply(journal[i], true);
   anew.become(kind);
-  for (let i = base; i < journal.length; i++) anew.apply(journal[i]);
+  for (let i = base; i < journal.length; i++) anew.apply(journal[i], true);
   return anew;
 }
 

@@ -95,8 +95,11 @@ export class TwinOracle {
     for (const [index, rule] of this.#rules.entries()) rule.definition = kind.rules[index];
   }
 
-  /** Folds one entry; answers the events that it has to emit, in order. Throws what is wrong with the entry. */
-  apply(entry: Entry): OracleEvent[] {
+  /**
+   * Folds one entry; answers the events that it has to emit, in order. Throws what is wrong with the entry. `anew`: it was
+   * made by another version of the kind, to which other times were due.
+   */
+  apply(entry: Entry, anew = false): OracleEvent[] {
     if (entry.revision !== this.revision + 1) {
       throw new Error(`${this.twinId}: revision ${entry.revision} follows ${this.revision}`);
     }
@@ -106,8 +109,8 @@ export class TwinOracle {
     this.#created = true;
     if (entry.type === 'reading') this.#reading(entry.reading.at, entry.reading.values, entry.receivedAt, out);
     if (entry.type === 'reading') Object.assign(this.#attributes, entry.reading.attributes);
-    if (entry.type === 'tick') this.#tick(entry.receivedAt, out);
-    if (entry.type === 'command') this.#command(entry.command, entry.receivedAt, out);
+    if (entry.type === 'tick') this.#tick(entry.receivedAt, anew, out);
+    if (entry.type === 'command') this.#command(entry.command, entry.receivedAt, anew, out);
     if (entry.type === 'tuning') {
       this.latenessMs = entry.tuning.latenessMs;
       this.#overrides = entry.tuning.rules;
@@ -242,8 +245,8 @@ export class TwinOracle {
     }
   }
 
-  #tick(receivedAt: number, out: OracleEvent[]): void {
-    if (this.wakeAt === null || receivedAt < this.wakeAt) {
+  #tick(receivedAt: number, anew: boolean, out: OracleEvent[]): void {
+    if (!anew && (this.wakeAt === null || receivedAt < this.wakeAt)) {
       throw new Error(`${this.twinId}: a tick at ${receivedAt} though nothing was due before ${this.wakeAt}`);
     }
     for (const rule of this.#rules) {
@@ -253,7 +256,7 @@ export class TwinOracle {
     if (this.online && receivedAt - this.newestReceived >= this.kind.silentAfterMs) this.#offline(out);
   }
 
-  #command(command: Command, receivedAt: number, out: OracleEvent[]): void {
+  #command(command: Command, receivedAt: number, anew: boolean, out: OracleEvent[]): void {
     switch (command.name) {
       case 'desired':
         this.#desired = patched(this.#desired, command.patch);
@@ -282,6 +285,7 @@ export class TwinOracle {
       case 'resolve':
       case 'silence': {
         const rule = this.#rules.find((r) => r.state === 'raised' && r.alertId === command.alert);
+        if (!rule && anew) break;
         if (!rule) throw new Error(`${this.twinId}: ${command.name} of ${command.alert}, which does not stand`);
         if (command.name === 'resolve') this.#clear(rule, receivedAt, 'alert.resolved', out);
         else out.push({ type: `alert.${command.name}d`, about: rule.alertId });

@@ -35,6 +35,8 @@ export class Checkpoint {
       return new Set(rows.map((row) => row.shard));
     } catch (error) {
       if (!(error instanceof SqlError)) throw error;
+      // Not the cut's fault: a smaller one would fail too, and its last reading would be condemned for a full disk.
+      if (error.outcome === 'refused' && error.code === 'store_down') throw error;
       if (error.outcome === 'refused') throw new CommitAborted(error.message, { cause: error });
       if (error.outcome === 'unknown') throw new OutcomeUnknown(error.message, { cause: error });
       throw error;

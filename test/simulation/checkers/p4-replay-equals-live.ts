@@ -1,11 +1,12 @@
+import type { Kind } from '../../../actors/protocol/kind.ts';
+import { CARRIED } from '../../../actors/runtime/host.ts';
 import { decodeSnapshot, encodeSnapshot } from '../../../actors/runtime/snapshot.ts';
 import type { TwinState } from '../../../actors/runtime/state.ts';
 import { newState } from '../../../actors/runtime/state.ts';
 import { fold } from '../../../actors/runtime/turn.ts';
-import type { Kind } from '../../../actors/protocol/kind.ts';
 import type { Cut, Snapshot } from '../../../actors/store/port.ts';
 import type { Checker } from '../checker.ts';
-import type { Cluster } from '../cluster.ts';
+import type { Cluster, Node } from '../cluster.ts';
 import { baseOf, type TwinHistory } from '../history.ts';
 import { KINDS, NEXT_KINDS } from '../kind.ts';
 
@@ -20,12 +21,21 @@ export class ReplayEqualsLive implements Checker {
   readonly #cluster: Cluster;
   /** Replays as far as they have come; each goes on where it stopped. */
   readonly #replays = new Map<TwinHistory, TwinState>();
+  /** Version of the kind that folded a twin last. */
+  readonly #versions = new Map<TwinHistory, number>();
+  /** Node and twin that said that a tail was folded by another version. */
+  readonly #said = new Set<string>();
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
   }
 
+  onLog(node: Node, message: string, { twinId }: { [name: string]: unknown }): void {
+    if (message === CARRIED) this.#said.add(`${node.process.name} ${twinId}`);
+  }
+
   onCommitted(cut: Cut, landed: ReadonlySet<number>): void {
+    this.#expectWord(cut, landed);
     for (const snapshot of cut.snapshots) if (landed.has(snapshot.shard)) this.#compare(snapshot);
   }
 
@@ -46,6 +56,28 @@ export class ReplayEqualsLive implements Checker {
             this.#fail(`${twinId} at ${revision} in ${name} is not what its journal folds to`);
             return;
           }
+        }
+      }
+    }
+  }
+
+  /** A twin whose tail was folded anew by another version of its kind has to say so. */
+  #expectWord(cut: Cut, landed: ReadonlySet<number>): void {
+    for (const rows of [cut.readings, cut.entries]) {
+      for (const { shard, twin } of rows) {
+        const history = this.#cluster.history.byKey(twin);
+        if (!landed.has(shard) || !history) continue;
+        const { version } = history.oracle.kind;
+        const before = this.#versions.get(history) ?? version;
+        this.#versions.set(history, version);
+        if (version === before) continue;
+        const base = baseOf(history, history.oracle.kind);
+        const added = [...cut.readings, ...cut.entries].filter((row) => row.twin === twin && !isBackfill(row)).length;
+        const tail = base ? history.journal.length - added - base.revision : 0;
+        if (tail > 0 && !this.#said.has(`${cut.node} ${history.twinId}`)) {
+          this.#fail(
+            `${history.twinId}: version ${version} of the kind folded ${tail} entries anew and does not say so`,
+          );
         }
       }
     }
@@ -88,4 +120,8 @@ export class ReplayEqualsLive implements Checker {
   #fail(message: string): void {
     this.#cluster.trace.fail(this.name, message);
   }
+}
+
+function isBackfill(row: object): boolean {
+  return 'revision' in row && row.revision === null;
 }
