@@ -113,7 +113,8 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
           min: 1,
           max: MAX_REPLAY,
           optional: true,
-          description: 'These letters; default: those of the filter that have not been replayed.',
+          description:
+            'These letters; default: those of the filter that have not been replayed, without those refused for their sender (not_yourself …), which need to be named by id or code.',
         },
         after: {
           type: 'number',
@@ -135,7 +136,7 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
       openapi: {
         summary: 'Send dead letters through the door again',
         description:
-          'Oldest first. A letter whose message is taken is marked as replayed; one that is refused again stays as it is.',
+          'Oldest first. A letter whose message is taken is marked as replayed; one that is refused again stays as it is. A message without a time keeps the time it first arrived, so that a second replay is a duplicate.',
         tags: ['dead letters'],
         bodyExample: { code: 'future_time' },
         response: {

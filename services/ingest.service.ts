@@ -34,6 +34,8 @@ interface Submission {
   ndjson?: boolean;
   /** The payload comes out of the dead letters: what is refused again is not written again. */
   replay?: boolean;
+  /** When it first arrived, ms; default: now. */
+  arrivedAt?: number;
 }
 
 export interface IngestStatus {
@@ -109,7 +111,7 @@ const ingest: PartsSchema<Ingest> = {
       visibility: 'public',
       params: { protocol: { type: 'string' }, address: { type: 'string' }, payload: { type: 'any' } },
       handler(ctx: Context<Submission>): Promise<SubmitResult> {
-        const { protocol, address, payload, ndjson, replay } = ctx.params;
+        const { protocol, address, payload, ndjson, replay, arrivedAt } = ctx.params;
         const { maxBodyBytes } = this.parts.settings;
         return this.ingress.submit({ protocol, address, speaker: null }, payload, {
           wait: 'commit',
@@ -118,6 +120,7 @@ const ingest: PartsSchema<Ingest> = {
           maxBytes: maxBodyBytes,
           ndjson,
           replay,
+          arrivedAt,
         });
       },
     },

@@ -73,7 +73,12 @@ const twins: PartsSchema<Twins> = {
           ctx.meta.$responseHeaders = { ...SSE_HEADERS };
           return stream;
         }
-        const view = await host.get(twinId);
+        const view = await host.get(twinId).catch((error) => {
+          // old and marked so beats nothing: another node owns it, or the store does not answer
+          if (error instanceof TwinmeshError && (error.code === 'not_owner' || error.code === 'unavailable'))
+            return host.last(twinId);
+          throw error;
+        });
         // What makes a view stale is not in its revision (but for a silent device), so it may not be kept by it either.
         if (view.stale === null || view.stale.reason === 'device silent')
           ctx.meta.$responseHeaders = { ETag: etagOf(view), Vary: 'Accept' };

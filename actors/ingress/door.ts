@@ -40,10 +40,10 @@ export class Door {
   }
 
   /**
-   * The reading, checked. `at` missing: it gets `nowMs` and is marked `untimed`. Throws missing_field, bad_id, wrong_type,
+   * The reading, checked. `at` missing: it gets `arrivedMs` (default `nowMs`) and is marked `untimed`. Throws missing_field, bad_id, wrong_type,
    * not_finite, out_of_range, unknown_metric, bad_time, future_time, bad_text.
    */
-  admit(kind: Kind, raw: RawReading, nowMs: number): Reading {
+  admit(kind: Kind, raw: RawReading, nowMs: number, arrivedMs = nowMs): Reading {
     const id = assetId(raw.id);
     let values: Record<string, number>;
     if (kind.openMetrics) values = this.#open(raw.values);
@@ -51,7 +51,7 @@ export class Door {
     if (raw.ignored !== undefined) this.ignored += raw.ignored;
 
     const untimed = raw.at === undefined || raw.at === null;
-    const at = untimed ? nowMs : eventTime(raw.at, nowMs, this.#limits.maxSkewMs);
+    const at = untimed ? arrivedMs : eventTime(raw.at, nowMs, this.#limits.maxSkewMs);
     const reading: Reading = { kind: kind.kind, id, at, values };
     if (untimed) reading.untimed = true;
     if (raw.key !== undefined && raw.key !== null) reading.key = ownId(raw.key);

@@ -47,6 +47,8 @@ export interface ReadOptions {
   maxBytes?: number;
   /** What is refused is a dead letter already: it is not written again. */
   replay?: boolean;
+  /** When the payload first arrived, ms: the time of a message that carries none, so that sending it again changes nothing. */
+  arrivedAt?: number;
 }
 
 /** What a decoded reading counts for in `maxInFlightBytes`. */
@@ -102,7 +104,9 @@ export class Ingress {
       const parsed = this.#parse(payload, options);
       if (parsed.length === 0) throw new TwinmeshError('not_json', 'The payload holds no message.');
       for (const message of parsed)
-        intake.items.push(this.#item(intake, message, (value) => this.#routes.decode(route, value)));
+        intake.items.push(
+          this.#item(intake, message, (value) => this.#routes.decode(route, value), options?.arrivedAt),
+        );
     } catch (error) {
       const text = () => asText(payload);
       intake.items = [this.#refused(intake, { reading: null, refusal: asRefusal(error), outcome: null, text }, null)];
@@ -178,13 +182,13 @@ export class Ingress {
     return parseLines(payload, json);
   }
 
-  #item(intake: Intake, message: Parsed, decode: (value: unknown) => Decoded): Item {
+  #item(intake: Intake, message: Parsed, decode: (value: unknown) => Decoded, arrivedAt?: number): Item {
     const item: Item = { reading: null, refusal: null, outcome: null, text: message.text };
     let decoded: Decoded | null = null;
     try {
       if (message.error) throw message.error;
       decoded = decode(message.value);
-      const reading = this.#door.admit(decoded.kind, decoded.raw, intake.receivedAt);
+      const reading = this.#door.admit(decoded.kind, decoded.raw, intake.receivedAt, arrivedAt);
       if (intake.source.speaker !== null) mayTell(intake.source.speaker, reading.kind, reading.id);
       item.reading = reading;
       return item;

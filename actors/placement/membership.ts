@@ -8,13 +8,15 @@ import type { NodeRow } from '../store/port.ts';
  *  1  No wall clock of anybody is compared.
  *  2  A node seen for the first time counts as alive until it has stood still for ttl.
  *  3  A node is judged as of when its beat was asked for: a judge who stood still himself does not find others dead.
- *  4  Being wrong costs a handoff, never data: the fence decides who commits.
+ *  4  A node whose row is gone wants nothing any more, but counts as alive until ttl has passed: the row may have been
+ *     removed late, by an earlier life of a node that is back.
+ *  5  Being wrong costs a handoff, never data: the fence decides who commits.
  */
 export class Membership {
   readonly #clock: Clock;
   readonly #ttlMs: number;
   readonly #self: string;
-  readonly #seen = new Map<string, { beat: number; movedAt: number }>();
+  readonly #seen = new Map<string, { beat: number; movedAt: number; present: boolean }>();
   /** When the beats as we know them were asked for: what we know is not newer, however late the answer came. */
   #asOf = Number.NEGATIVE_INFINITY;
 
@@ -32,15 +34,22 @@ export class Membership {
     for (const { node, beat } of rows) {
       present.add(node);
       const known = this.#seen.get(node);
-      if (known === undefined || known.beat !== beat) this.#seen.set(node, { beat, movedAt: now });
+      if (known === undefined || known.beat !== beat) this.#seen.set(node, { beat, movedAt: now, present: true });
+      else known.present = true;
     }
-    for (const node of this.#seen.keys()) if (!present.has(node)) this.#seen.delete(node);
+    for (const [node, known] of this.#seen) {
+      if (present.has(node)) continue;
+      known.present = false;
+      if (askedAt - known.movedAt >= this.#ttlMs) this.#seen.delete(node);
+    }
   }
 
   /** Living nodes in order of name; we are always among them. */
   living(): string[] {
     const living = new Set([this.#self]);
-    for (const [node, { movedAt }] of this.#seen) if (this.#asOf - movedAt < this.#ttlMs) living.add(node);
+    for (const [node, { movedAt, present }] of this.#seen) {
+      if (present && this.#asOf - movedAt < this.#ttlMs) living.add(node);
+    }
     return [...living].sort();
   }
 

@@ -11,6 +11,8 @@ export interface TwinHost {
 
   /** The twin as committed; waits for the commit of what it has folded already. Throws not_found, not_owner, unavailable, bad_id, unknown_kind. */
   get(twinId: TwinId): Promise<TwinView>;
+  /** The last committed state, marked `stale`, where `get` refuses (not_owner, unavailable). Throws not_found, store_down. */
+  last(twinId: TwinId): Promise<TwinView>;
   /**
    * Journals a command and answers after its commit. The same idempotency key again answers the first result.
    * `expectedRevision` (If-Match) throws precondition_failed. Creates the twin only for `desired` and `attributes` with `create: true`.

@@ -15,6 +15,7 @@ import { Outbox } from './outbox.ts';
 import type { Part } from './part.ts';
 import { activate } from './recovery.ts';
 import { HostedShard, type PendingCommand, type ShardMode } from './shard.ts';
+import { lastCommitted } from './stale-read.ts';
 import { DEFAULT_LATENESS_MS } from './state.ts';
 import { isPending, SUSPECT } from './suspicion.ts';
 import { Tunings } from './tunings.ts';
@@ -214,12 +215,24 @@ export class Host implements TwinHost {
     const view = viewOf(activation.state, activation.counts, this.#staleOf(twinId));
     if (activation.part === null) return view;
     const part = activation.part;
+    if (this.#storeFailingSince !== null) {
+      throw new TwinmeshError(
+        'unavailable',
+        `${twinId} has changes that the store cannot take now; ask for its last committed state.`,
+      );
+    }
     return new Promise((resolve, reject) => {
       part.waiters.push({
         committed: () => resolve(view),
         lost: () => this.get(twinId).then(resolve, reject),
       });
     });
+  }
+
+  async last(twinId: TwinId): Promise<TwinView> {
+    const shard = this.shards.get(shardOf(twinId, this.options.shards));
+    const resident = shard && !shard.poisoned ? (shard.twins.get(twinId) ?? null) : null;
+    return lastCommitted({ ...this.options, tunings: this.tunings }, twinId, resident, this.#staleOf(twinId));
   }
 
   command(twinId: TwinId, command: Command, options: CommandOptions = {}): Promise<CommandResult> {

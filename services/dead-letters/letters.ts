@@ -1,3 +1,4 @@
+import type { ErrorCode } from '../../actors/protocol/errors.ts';
 import { decodeCursor, encodeCursor, type Page, pageOf } from '../../actors/store/queries/page.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 
@@ -50,6 +51,9 @@ export async function listLetters(
   );
 }
 
+/** Refused for who sent it. A replay is trusted, so these are sent again only when somebody names them, by id or by code. */
+const REFUSED_SENDER: readonly ErrorCode[] = ['not_yourself', 'unauthenticated', 'forbidden'];
+
 /** Letters to replay, oldest first: the given ones, or all of a filter that have not been replayed. */
 export function lettersToReplay(
   sql: Sql,
@@ -65,8 +69,9 @@ export function lettersToReplay(
   }
   return sql.query<Letter>(
     `select ${COLUMNS} from dead_letters where ${MATCHES} and id > $4 and replayed_at is null and not truncated
+       and ($1::text is not null or code <> all($6::text[]))
      order by id limit $5`,
-    [...parameters(filter), filter.after ?? 0, limit],
+    [...parameters(filter), filter.after ?? 0, limit, REFUSED_SENDER],
   );
 }
 

@@ -21,6 +21,7 @@ export interface Resubmission {
   address: string;
   payload: string;
   replay: true;
+  arrivedAt: number;
 }
 
 const PROTOCOLS: readonly Protocol[] = ['mqtt', 'http', 'kafka', 'nats', 'file'];
@@ -62,13 +63,14 @@ export async function replayLetters(
 /** Throws `bad_request` for a letter that cannot be sent again. */
 export function resubmission(letter: Letter): Resubmission {
   if (letter.truncated) throw new TwinmeshError('too_large', 'Only the beginning of its payload was kept.');
+  const again = { replay: true, arrivedAt: letter.receivedAt.getTime() } as const;
   const colon = letter.source.indexOf(':');
   const protocol = letter.source.slice(0, colon) as Protocol;
   if (PROTOCOLS.includes(protocol)) {
-    return { protocol, address: letter.source.slice(colon + 1), payload: letter.payload, replay: true };
+    return { protocol, address: letter.source.slice(colon + 1), payload: letter.payload, ...again };
   }
   // What a twin could not fold: a reading that had passed the door.
-  return { protocol: 'http', address: TELEMETRY_PATH, payload: asMessage(letter.payload), replay: true };
+  return { protocol: 'http', address: TELEMETRY_PATH, payload: asMessage(letter.payload), ...again };
 }
 
 /** A decoded reading in the generic format. */

@@ -442,6 +442,34 @@ describe('dead letters over HTTP', () => {
     );
   });
 
+  it('are one reading however often they are replayed, and an impostor is replayed only when named', async () => {
+    const before = await newest();
+    const device = await join(await enrol('R2'));
+    device.on('error', () => undefined);
+    await device.publishAsync('factory/machines/R3/readings', '{"readings":{"power":6}}', { qos: 1 });
+    await operator.publishAsync('factory/machines/R2/readings', '{"readings":{"power":"five"}}', { qos: 1 });
+    const [impostor, mended] = await letters(before);
+    expect([impostor.code, mended.code]).toEqual(['not_yourself', 'wrong_type']);
+    await node.parts.sql.query(`update dead_letters set payload = '{"readings":{"power":5}}' where id = $1`, [
+      mended.id,
+    ]);
+    const replay = async (body: object) =>
+      (await node.http('POST', '/api/v1/dead-letters/replay', { key: node.keys.admin, body })).json.data;
+    expect(await replay({ after: before })).toMatchObject({ replayed: 1, accepted: 1, lastId: mended.id });
+    expect(await replay({ after: before })).toMatchObject({ replayed: 0 });
+    expect(await replay({ ids: [mended.id] })).toMatchObject({ replayed: 1, accepted: 0, duplicates: 1 });
+    const rows = await node.parts.sql.query(
+      'select r.at from machine_readings r join twins t using (twin) where t.twin_id = $1',
+      ['machine:R2'],
+    );
+    const [letter] = await node.parts.sql.query<{ at: Date }>(
+      'select received_at as at from dead_letters where id = $1',
+      [mended.id],
+    );
+    expect(rows).toEqual([{ at: letter.at }]);
+    expect(await replay({ after: before, code: 'not_yourself' })).toMatchObject({ replayed: 1, accepted: 1 });
+  });
+
   it('come live, and go on after the last one seen', async () => {
     const open = async (lastEventId?: string) => {
       const abort = new AbortController();

@@ -45,6 +45,8 @@ export class Workload {
   /** Client and shard → the node it asked last. */
   readonly #routes = new Map<string, Node>();
   readonly #pending = new Map<number, Reading[]>();
+  /** Moves with each start: what was started before ends. */
+  #round = 0;
   #messages = 0;
   #keys = 0;
 
@@ -56,11 +58,12 @@ export class Workload {
 
   start(): void {
     this.running = true;
+    const round = ++this.#round;
     const { scheduler } = this.#cluster;
-    for (const device of this.devices) scheduler.after(this.#random() * 300, () => this.#speak(device));
-    for (let client = 0; client < CLIENTS; client++) scheduler.after(this.#random() * 500, () => this.#act(client));
-    scheduler.after(50, () => this.#flush());
-    scheduler.after(25, () => this.#askStrangers());
+    for (const device of this.devices) scheduler.after(this.#random() * 300, () => this.#speak(device, round));
+    for (let client = 0; client < CLIENTS; client++) scheduler.after(this.#random() * 500, () => this.#act(client, round));
+    scheduler.after(50, () => this.#flush(round));
+    scheduler.after(25, () => this.#askStrangers(round));
   }
 
   stop(): void {
@@ -84,8 +87,8 @@ export class Workload {
 
   // ── devices ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #speak(device: Device): void {
-    if (!this.running) return;
+  #speak(device: Device, round: number): void {
+    if (!this.running || round !== this.#round) return;
     const { scheduler, clients } = this.#cluster;
     for (const reading of device.speak(clients.clock.now())) {
       this.#remember(reading);
@@ -94,7 +97,7 @@ export class Workload {
       if (pending) pending.push(reading);
       else this.#pending.set(shard, [reading]);
     }
-    scheduler.after(device.pauseMs(), () => this.#speak(device));
+    scheduler.after(device.pauseMs(), () => this.#speak(device, round));
   }
 
   #remember(reading: Reading): void {
@@ -116,10 +119,10 @@ export class Workload {
     });
   }
 
-  #flush(): void {
+  #flush(round: number): void {
     for (const [shard, readings] of this.#pending) void this.#publish(shard, readings);
     this.#pending.clear();
-    if (this.running) this.#cluster.scheduler.after(60 + this.#random() * 120, () => this.#flush());
+    if (this.running && round === this.#round) this.#cluster.scheduler.after(60 + this.#random() * 120, () => this.#flush(round));
   }
 
   /** Sends a batch until it is acknowledged: the same readings, sometimes as the same message, sometimes as another one. */
@@ -153,23 +156,23 @@ export class Workload {
 
   // ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #act(client: number): void {
-    if (!this.running) return;
+  #act(client: number, round: number): void {
+    if (!this.running || round !== this.#round) return;
     const device = this.devices[Math.floor(this.#random() * this.devices.length)];
     this.outstanding++;
     const acting = this.#random() < 0.7 ? this.#read(client, device.twinId) : this.#command(client, device.twinId);
     void acting.finally(() => {
       this.outstanding--;
-      this.#cluster.scheduler.after(20 + this.#random() * 250, () => this.#act(client));
+      this.#cluster.scheduler.after(20 + this.#random() * 250, () => this.#act(client, round));
     });
   }
 
   /** Where a client believes the twin to be: it looks again only when it was refused, or now and then. */
   /** Asks those who should not answer: nodes that do not own the twin any more, next to the process, without a network. */
-  #askStrangers(): void {
-    if (!this.running) return;
+  #askStrangers(round: number): void {
+    if (!this.running || round !== this.#round) return;
     const { scheduler, nodes, store, history, checkers } = this.#cluster;
-    scheduler.after(25, () => this.#askStrangers());
+    scheduler.after(25, () => this.#askStrangers(round));
     const rows = store.ledger.shards();
     for (const node of nodes.values()) {
       if (node.process.paused) continue;

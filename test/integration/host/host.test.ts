@@ -290,6 +290,12 @@ describe('a host', () => {
     down = true;
     const waiting = send([reading(id, 1000, { flow: 2 })]);
     await until(() => host.status().stale?.reason === 'store down', 'stale');
+    await expect(host.get(`pump:${id}`)).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await host.last(`pump:${id}`)).toMatchObject({
+      revision: 1,
+      reported: { flow: 1 },
+      stale: { reason: 'store down' },
+    });
     down = false;
     expect(await waiting).toEqual(['accepted']);
     await until(() => host.status().stale === null, 'recovery');
@@ -361,6 +367,12 @@ describe('two hosts', () => {
     await until(() => one.host.counters.fenced > 0, 'the fence');
     expect(await rows(id)).toBe(1);
     await expect(one.host.get(`pump:${id}`)).rejects.toMatchObject({ code: 'not_owner' });
+    expect(await one.host.last(`pump:${id}`)).toMatchObject({
+      revision: 1,
+      reported: { flow: 1 },
+      stale: { reason: 'not owner' },
+    });
+    await expect(one.host.last(`pump:nobody${id}`)).rejects.toMatchObject({ code: 'not_found' });
     one.host.kill();
     await one.log.close();
     await store.release(

@@ -23,15 +23,15 @@ export class ReplayEqualsLive implements Checker {
   readonly #replays = new Map<TwinHistory, TwinState>();
   /** Version of the kind that folded a twin last. */
   readonly #versions = new Map<TwinHistory, number>();
-  /** Node and twin that said that a tail was folded by another version. */
+  /** Twins that said that their tail was folded by another version. */
   readonly #said = new Set<string>();
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
   }
 
-  onLog(node: Node, message: string, { twinId }: { [name: string]: unknown }): void {
-    if (message === CARRIED) this.#said.add(`${node.process.name} ${twinId}`);
+  onLog(_: Node, message: string, { twinId }: { [name: string]: unknown }): void {
+    if (message === CARRIED) this.#said.add(String(twinId));
   }
 
   onCommitted(cut: Cut, landed: ReadonlySet<number>): void {
@@ -74,7 +74,7 @@ export class ReplayEqualsLive implements Checker {
         const base = baseOf(history, history.oracle.kind);
         const added = [...cut.readings, ...cut.entries].filter((row) => row.twin === twin && !isBackfill(row)).length;
         const tail = base ? history.journal.length - added - base.revision : 0;
-        if (tail > 0 && !this.#said.has(`${cut.node} ${history.twinId}`)) {
+        if (tail > 0 && !this.#said.has(history.twinId)) {
           this.#fail(
             `${history.twinId}: version ${version} of the kind folded ${tail} entries anew and does not say so`,
           );
