@@ -11,11 +11,11 @@ interface Demo {
   demoFleet(): DemoFleet;
 }
 
+const START_TIMEOUT_MS = 120_000;
+
 const demo: PartsSchema<Demo> = {
   name: 'demo',
   mixins: [partsMixin],
-  dependencies: ['ingest'],
-
   actions: {
     scenarios: {
       rest: 'GET /api/v1/demo/scenarios',
@@ -86,6 +86,8 @@ const demo: PartsSchema<Demo> = {
   async started() {
     const { settings, sql, kinds, clock } = this.parts;
     if (!settings.demo) return;
+    // Not by `dependencies`, which looks only once a second.
+    await this.broker.waitForServices('ingest', START_TIMEOUT_MS, 20);
     const own = settings.mqttUrl === null;
     const key = own ? await demoKey(sql) : undefined;
     if (key === null) {

@@ -322,7 +322,7 @@ const gateway: PartsSchema<Gate> = {
     fail(this: GatewayService, req: GateRequest, res: ServerResponse, thrown: unknown): void {
       const error = asTwinmeshError(thrown);
       const { gate } = req;
-      if (error.spec.status >= 500 && !error.spec.retryable) {
+      if (error.spec.status >= 500 && !error.spec.retryable && error.code !== 'not_available') {
         const facts = { requestId: gate.requestId, method: req.method, path: gate.path };
         this.parts.logger.error({ ...facts, err: error.cause ?? error }, 'request failed');
       }

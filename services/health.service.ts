@@ -15,7 +15,12 @@ const CHECKS = {
       additionalProperties: {
         type: 'object',
         required: ['ok'],
-        properties: { ok: { type: 'boolean' }, reason: { type: 'string' } },
+        properties: {
+          ok: { type: 'boolean' },
+          reason: { type: 'string' },
+          since: { type: 'string', format: 'date-time', description: 'Since when, where that is known.' },
+          remedy: { type: 'string', description: 'What to do about it.' },
+        },
       },
     },
   },

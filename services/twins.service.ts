@@ -50,7 +50,7 @@ const twins: PartsSchema<Twins> = {
           type: 'string',
           max: 40,
           optional: true,
-          description: 'The twin as it was at this time (received time).',
+          description: 'The twin as it was at this time (received time). Not in this version: answered 501.',
         },
       },
       openapi: {
@@ -66,7 +66,7 @@ const twins: PartsSchema<Twins> = {
         const { host, clock } = this.parts;
         if (at !== undefined) {
           instantOf(at, 'at');
-          throw new TwinmeshError('unsupported', 'This version answers the twin as it is, not as it was (?at=).');
+          throw new TwinmeshError('not_available', 'This version answers the twin as it is, not as it was (?at=).');
         }
         if (ctx.meta.request?.accept.includes('text/event-stream')) {
           const stream = await twinStream(host, twinId, ctx.meta.request.lastEventId, { clock });

@@ -8,8 +8,8 @@ import type { NodeRow } from '../store/port.ts';
  *  1  No wall clock of anybody is compared.
  *  2  A node seen for the first time counts as alive until it has stood still for ttl.
  *  3  A node is judged as of when its beat was asked for: a judge who stood still himself does not find others dead.
- *  4  A node whose row is gone wants nothing any more, but counts as alive until ttl has passed: the row may have been
- *     removed late, by an earlier life of a node that is back.
+ *  4  A node whose row is gone, or was never there, wants nothing, but counts as alive until ttl has passed since that was
+ *     noticed: the row may have been removed late, by an earlier life of a node that is back and about to beat again.
  *  5  Being wrong costs a handoff, never data: the fence decides who commits.
  */
 export class Membership {
@@ -39,8 +39,8 @@ export class Membership {
     }
     for (const [node, known] of this.#seen) {
       if (present.has(node)) continue;
-      known.present = false;
-      if (askedAt - known.movedAt >= this.#ttlMs) this.#seen.delete(node);
+      if (known.present) this.#seen.set(node, { beat: known.beat, movedAt: now, present: false });
+      else if (askedAt - known.movedAt >= FORGET_TTLS * this.#ttlMs) this.#seen.delete(node);
     }
   }
 
@@ -56,11 +56,17 @@ export class Membership {
   isAlive(node: string): boolean {
     if (node === this.#self) return true;
     const known = this.#seen.get(node);
-    return known !== undefined && this.#asOf - known.movedAt < this.#ttlMs;
+    if (known !== undefined) return this.#asOf - known.movedAt < this.#ttlMs;
+    this.#seen.set(node, { beat: 0, movedAt: this.#clock.monotonic(), present: false });
+    return true;
   }
 
   /** Whether any other node was there, alive or not, when the beats were last read. */
   get hasOthers(): boolean {
-    return this.#seen.size > (this.#seen.has(this.#self) ? 1 : 0);
+    for (const [node, { present }] of this.#seen) if (present && node !== this.#self) return true;
+    return false;
   }
 }
+
+/** A node that has been away for so many ttls is no longer remembered. */
+const FORGET_TTLS = 1_000;

@@ -69,6 +69,11 @@ export const ERRORS = {
     remedy: 'Read the twin again and send its newest ETag in If-Match.',
   },
   rate_limited: { status: 429, retryable: true, remedy: 'Wait as long as Retry-After says.' },
+  not_available: {
+    status: 501,
+    retryable: false,
+    remedy: 'This version does not have it: do without, and see README.md for what is not part of it.',
+  },
   unsupported: { status: 415, retryable: false, remedy: 'Send application/json or application/x-ndjson.' },
   // the runtime
   not_owner: {

@@ -153,9 +153,61 @@ export interface Kind extends KindDefinition {
   readonly windowNames: readonly string[];
 }
 
+const MEMBERS = {
+  kind: 'text',
+  version: 'number',
+  title: 'text',
+  description: 'text',
+  metrics: 'object',
+  formats: 'array',
+  windows: 'object',
+  detectors: 'object',
+  rules: 'array',
+  silentAfterMs: 'number',
+  graph: 'object',
+  digest: 'function',
+} as const;
+const METRIC_MEMBERS = { unit: 'text', min: 'number', max: 'number' } as const;
+const FORMAT_MEMBERS = { name: 'text', decode: 'function', example: 'object' } as const;
+const WINDOW_MEMBERS = { spanMs: 'number', panes: 'number' } as const;
+const RULE_MEMBERS = { name: 'text', metric: 'text', message: 'text', severity: 'text' } as const;
+
+/** Members that are missing or of another type, of the definition and of what it lists: kind files need not be typed. */
+function shapeFaults(definition: KindDefinition): string[] {
+  const faults = memberFaults('', definition, MEMBERS);
+  if (faults.length > 0) return faults;
+  const { metrics, windows, formats, rules } = definition;
+  return [
+    ...Object.entries(metrics).flatMap(([name, metric]) => memberFaults(`metrics.${name}.`, metric, METRIC_MEMBERS)),
+    ...Object.entries(windows).flatMap(([name, window]) => memberFaults(`windows.${name}.`, window, WINDOW_MEMBERS)),
+    ...formats.flatMap((format, i) => memberFaults(`formats[${i}].`, format, FORMAT_MEMBERS)),
+    ...rules.flatMap((rule, i) => memberFaults(`rules[${i}].`, rule, RULE_MEMBERS)),
+  ];
+}
+
+function memberFaults(prefix: string, holder: unknown, wanted: Record<string, string>): string[] {
+  if (typeOf(holder) !== 'object') return [`${prefix.slice(0, -1) || 'the definition'} must be an object`];
+  return Object.entries(wanted).flatMap(([name, type]) => {
+    const value = (holder as Record<string, unknown>)[name];
+    if (value === undefined) return [`${prefix}${name} is missing`];
+    return typeOf(value) === type
+      ? []
+      : [
+          `${prefix}${name} must be ${type === 'text' ? 'text' : `a${type[0] === 'o' || type[0] === 'a' ? 'n' : ''} ${type}`}`,
+        ];
+  });
+}
+
+function typeOf(value: unknown): string {
+  if (value === null) return 'null';
+  if (Array.isArray(value)) return 'array';
+  return typeof value === 'string' ? 'text' : typeof value;
+}
+
 /** Checks a kind and freezes it. Throws `bad_kind` naming every fault at once. */
 export function defineTwin(definition: KindDefinition): Kind {
-  const faults: string[] = [];
+  const faults = shapeFaults(definition);
+  if (faults.length > 0) throw new TwinmeshError('bad_kind', `Kind "${definition?.kind}": ${faults.join('; ')}.`);
   const d = definition;
   const metricNames = Object.keys(d.metrics);
   const windowNames = Object.keys(d.windows);

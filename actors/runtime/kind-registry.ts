@@ -95,8 +95,19 @@ async function loadKind(file: string): Promise<Kind> {
     return kind;
   } catch (error) {
     // Also what a file of another checkout throws, whose error class is not ours.
-    throw new TwinmeshError('bad_kind', `${file}: ${messageOf(error)}`, { file }, { cause: error });
+    throw new TwinmeshError('bad_kind', `${placeOf(file, error)}: ${messageOf(error)}`, { file }, { cause: error });
   }
+}
+
+/** `file:line` of what the file itself threw, or of a fault of syntax in it or in what it imports; else the file. */
+function placeOf(file: string, error: unknown): string {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  if (error instanceof Error && error.name === 'SyntaxError') {
+    const [place] = stack.split('\n', 1);
+    if (/:\d+$/.test(place)) return place.replace(/^file:\/\//, '');
+  }
+  const line = stack.split(`${pathToFileURL(file).href}:`)[1]?.match(/^\d+/);
+  return line ? `${file}:${line[0]}` : file;
 }
 
 function tryFormat(kind: Kind, format: WireFormat): void {

@@ -29,6 +29,14 @@ interface Faulty {
   details?: Record<string, unknown>;
 }
 
+interface FieldFault {
+  type?: unknown;
+  field?: unknown;
+  message?: unknown;
+  expected?: unknown;
+  actual?: unknown;
+}
+
 /** Any thrown thing as an error of ours. An error from another node has lost its class and kept its code. */
 export function asTwinmeshError(thrown: unknown): TwinmeshError {
   if (thrown instanceof TwinmeshError) return thrown;
@@ -62,10 +70,21 @@ export function asTwinmeshError(thrown: unknown): TwinmeshError {
 
 function fieldErrors(data: unknown): { field: string; message: string }[] {
   if (!Array.isArray(data)) return [];
-  return data.slice(0, 20).map((fault: { field?: unknown; message?: unknown }) => ({
+  return data.slice(0, 20).map((fault: FieldFault) => ({
     field: String(fault.field ?? ''),
-    message: String(fault.message ?? 'is not valid').slice(0, 300),
+    message: faultMessage(fault).slice(0, 300),
   }));
+}
+
+/** The validator's sentence; where a value is none of a list, one that names both. */
+function faultMessage({ type, field, message, expected, actual }: FieldFault): string {
+  if (type !== 'enumValue' && type !== 'stringEnum') return String(message ?? 'is not valid');
+  const allowed = String(expected).replaceAll('"', '').split(/, */).join(', ');
+  return `${field}: ${shortly(actual)} is none of ${allowed}.`;
+}
+
+function shortly(value: unknown): string {
+  return (JSON.stringify(value) ?? 'nothing').replace(/[^\x20-\x7e]/g, '?').slice(0, 60);
 }
 
 export function problemOf(error: TwinmeshError, instance: string, requestId: string): Problem {

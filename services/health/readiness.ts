@@ -1,4 +1,5 @@
 import type { Clock } from '../../actors/protocol/clock.ts';
+import { ERRORS } from '../../actors/protocol/errors.ts';
 import type { HostStatus } from '../../actors/runtime/host-api.ts';
 
 /**
@@ -13,7 +14,17 @@ export interface Readiness {
 export interface Check {
   ok: boolean;
   reason?: string;
+  /** Since when, ISO 8601, where that is known. */
+  since?: string;
+  /** What to do about it. */
+  remedy?: string;
 }
+
+const STATE_REMEDIES = {
+  starting: 'Wait: the node is claiming its shards.',
+  draining: 'The node is stopping: ask again once it has been started.',
+  stopped: 'Start the node again.',
+};
 
 export interface ProbeOptions {
   clock: Clock;
@@ -27,11 +38,16 @@ export async function probe(options: ProbeOptions): Promise<Readiness> {
   const store = await storeCheck(options);
   const { state, stale } = options.host();
   const host: Check =
-    state === 'running' && stale === null ? { ok: true } : { ok: false, reason: stale?.reason ?? state };
+    stale !== null
+      ? { ok: false, reason: stale.reason, since: stale.since, remedy: stale.remedy }
+      : state !== 'running'
+        ? { ok: false, reason: state, remedy: STATE_REMEDIES[state] }
+        : { ok: true };
   return { ready: store.ok && host.ok, checks: { store, host } };
 }
 
 async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOptions): Promise<Check> {
+  const { remedy } = ERRORS.store_down;
   const late = Symbol('late');
   let giveUp = (_: typeof late): void => undefined;
   const patience = new Promise<typeof late>((resolve) => {
@@ -41,10 +57,10 @@ async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOpti
   try {
     const outcome = await Promise.race([store(), patience]);
     if (outcome !== late) return { ok: true };
-    return { ok: false, reason: `no answer within ${timeoutMs} ms` };
+    return { ok: false, reason: `no answer within ${timeoutMs} ms`, remedy };
   } catch (error) {
     onFault?.('store', error);
-    return { ok: false, reason: 'store down' };
+    return { ok: false, reason: 'store down', remedy };
   } finally {
     timer.cancel();
   }

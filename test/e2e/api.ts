@@ -16,6 +16,8 @@ export interface Asked {
   body?: unknown;
   /** Sent as it is. */
   raw?: string | Uint8Array;
+  /** Hangs up; the answer is then an error of `fetch`. */
+  signal?: AbortSignal;
 }
 
 export async function ask(http: string, method: string, path: string, asked: Asked = {}): Promise<Answer> {
@@ -23,7 +25,7 @@ export async function ask(http: string, method: string, path: string, asked: Ask
   if (asked.key) headers.authorization = `Bearer ${asked.key}`;
   if (asked.body !== undefined) headers['content-type'] ??= 'application/json';
   const body = asked.body === undefined ? (asked.raw as string | undefined) : JSON.stringify(asked.body);
-  const answer = await fetch(`${http}${path}`, { method, headers, body });
+  const answer = await fetch(`${http}${path}`, { method, headers, body, signal: asked.signal });
   const text = await answer.text();
   return { status: answer.status, headers: answer.headers, text, json: parsed(text) };
 }

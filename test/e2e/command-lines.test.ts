@@ -1,6 +1,8 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCommand } from '../../services/command-line.ts';
 import { deviceCommands } from '../../services/device-cli.ts';
@@ -29,6 +31,15 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+describe('eval:detectors', () => {
+  it('without a file says which one is wanted and where there is one', () => {
+    const path = fileURLToPath(new URL('../../services/detectors-cli.ts', import.meta.url));
+    const { status, stderr } = spawnSync(process.execPath, [path], { cwd: folder, encoding: 'utf8' });
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/Name a labelled file.*@stdlib\/datasets-suthaharan-single-hop-sensor-network/);
+  });
+});
+
 describe('command lines', () => {
   it('show help, and refuse what they do not know without opening anything', async () => {
     expect(await key('--help')).toMatchObject({ code: 0, text: expect.stringContaining('technician') });
@@ -48,7 +59,10 @@ describe('command lines', () => {
     const list = await key('list');
     expect(list.text).toMatch(new RegExp(`${idIn(made.text)}\\s+technician\\s+night shift`));
     expect(list.text).not.toMatch(KEY);
-    expect(await key('add', 'x', '--role', 'boss')).toMatchObject({ code: 2, text: expect.stringContaining('role') });
+    expect(await key('add', 'x', '--role', 'boss')).toMatchObject({
+      code: 2,
+      text: expect.stringContaining('role: "boss" is none of viewer, technician, operator, admin.'),
+    });
   });
 });
 

@@ -77,7 +77,7 @@ const probe: KindDefinition = {
       holdMs: 0,
       cooldownMs: 0,
       severity: 'info',
-      message: hostile,
+      message: 'mark {value}',
     },
   ],
   silentAfterMs: 6_000,
@@ -104,5 +104,11 @@ const nextProbe: KindDefinition = {
   rules: [{ ...probe.rules[0], above: 70 }, ...probe.rules.slice(1)],
 };
 
-export const KINDS: readonly Kind[] = [defineTwin(probe), defineTwin(pod)];
-export const NEXT_KINDS: readonly Kind[] = [defineTwin(nextProbe), defineTwin(pod)];
+/** Turns over high marks throw: the text of the rule is replaced behind the back of those who check kinds. */
+function withHostileText(kind: Kind): Kind {
+  const rules = kind.rules.map((rule) => (rule.name === 'hostile' ? { ...rule, message: hostile } : rule));
+  return Object.freeze({ ...kind, rules });
+}
+
+export const KINDS: readonly Kind[] = [withHostileText(defineTwin(probe)), defineTwin(pod)];
+export const NEXT_KINDS: readonly Kind[] = [withHostileText(defineTwin(nextProbe)), defineTwin(pod)];

@@ -181,7 +181,7 @@ describe('problems', () => {
     ['GET', '/api/v1/twins/machine:none', 404, 'not_found'],
     ['GET', '/api/v1/twins/nokind:x', 422, 'unknown_kind'],
     ['GET', '/api/v1/twins/x', 422, 'bad_id'],
-    ['GET', '/api/v1/twins/machine:M1?at=2026-01-01', 415, 'unsupported'],
+    ['GET', '/api/v1/twins/machine:M1?at=2026-01-01', 501, 'not_available'],
     ['GET', '/api/v1/twins/machine:M1?at=x', 400, 'bad_request'],
     ['GET', '/api/v1/twins/machine:M1/journal?limit=0', 400, 'bad_request'],
     ['GET', '/api/v1/twins/machine:M1/journal?limit=1&limit=2', 400, 'bad_request'],

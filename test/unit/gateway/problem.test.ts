@@ -33,6 +33,12 @@ describe('asTwinmeshError', () => {
       errors: [{ field: 'a', message: 'The a is required.' }],
     });
   });
+
+  it('names the value that is none of a list, and the list', () => {
+    const fault = { type: 'enumValue', field: 'role', expected: 'viewer, admin', actual: 'boss', message: 'no' };
+    const thrown = new Errors.ValidationError('no', 'V', [fault]);
+    expect(asTwinmeshError(thrown).message).toBe('role: "boss" is none of viewer, admin.');
+  });
 });
 
 describe('problemOf', () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ERRORS } from '../../../actors/protocol/errors.ts';
 import { probe } from '../../../services/health/readiness.ts';
 import { FakeClock, settle } from './fake-clock.ts';
 
@@ -26,7 +27,7 @@ describe('probe', () => {
     });
     expect(readiness).toEqual({
       ready: false,
-      checks: { store: { ok: false, reason: 'store down' }, host: { ok: true } },
+      checks: { store: { ok: false, reason: 'store down', remedy: ERRORS.store_down.remedy }, host: { ok: true } },
     });
     expect(faults).toHaveLength(1);
   });
@@ -36,7 +37,11 @@ describe('probe', () => {
     const probing = probe({ clock, store: () => new Promise(() => undefined), host: () => running });
     await settle();
     clock.advance(1000);
-    expect((await probing).checks.store).toEqual({ ok: false, reason: 'no answer within 1000 ms' });
+    expect((await probing).checks.store).toEqual({
+      ok: false,
+      reason: 'no answer within 1000 ms',
+      remedy: ERRORS.store_down.remedy,
+    });
   });
 
   it.each(['starting', 'draining', 'stopped'] as const)('is not ready while the host is %s', async (state) => {
@@ -45,7 +50,10 @@ describe('probe', () => {
       store: async () => undefined,
       host: () => ({ state, stale: null }),
     });
-    expect(readiness).toMatchObject({ ready: false, checks: { host: { ok: false, reason: state } } });
+    expect(readiness).toMatchObject({
+      ready: false,
+      checks: { host: { ok: false, reason: state, remedy: expect.any(String) } },
+    });
   });
 
   it('is not ready while telemetry does not move', async () => {
@@ -55,6 +63,6 @@ describe('probe', () => {
       store: async () => undefined,
       host: () => ({ ...running, stale }),
     });
-    expect(readiness.checks.host).toEqual({ ok: false, reason: 'store down' });
+    expect(readiness.checks.host).toEqual({ ok: false, reason: 'store down', since: 'x', remedy: 'y' });
   });
 });

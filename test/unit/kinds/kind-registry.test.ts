@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,8 @@ import { KINDS_FOLDER, type KindRegistry, loadKinds } from '../../../actors/runt
 import { kindTables } from '../../../actors/store/schema.ts';
 
 const protocol = pathToFileURL(join(KINDS_FOLDER, '../protocol/kind.ts')).href;
+
+const registryFile = pathToFileURL(join(KINDS_FOLDER, '../runtime/kind-registry.ts')).href;
 
 /** A kind as somebody would write it into a folder of their own. */
 const TURBINE = `
@@ -159,7 +162,21 @@ describe('a kind file dropped into a folder', () => {
     ['a syntax error', 'export default {{{', ''],
     ['no default export', 'export const kind = 1;', 'default export'],
     ['a faulty definition', TURBINE.replace('above: 25,', ''), 'above or below'],
-    ['a missing part', 'export default { kind: "x" };', ''],
+    [
+      'missing members',
+      TURBINE.replace(/ {2}metrics: [\s\S]*\n {2}windows/, '  windows'),
+      'metrics is missing; formats is missing.',
+    ],
+    [
+      'a member of another type',
+      TURBINE.replace("kafka: ['wind'], ", '').replace('decode: (', 'decoder: ('),
+      'formats[0].decode is missing',
+    ],
+    [
+      'a metric that is none',
+      TURBINE.replace("{ unit: 'rpm', min: 0,", "{ unit: 'rpm', min: '0',"),
+      'metrics.rotor_speed.min must be a number',
+    ],
     ['a reserved metric', TURBINE.replaceAll('output:', 'received_at:'), 'taken by a column'],
     ['an example of another kind', TURBINE.replace('output: m.kw', 'outputs: m.kw'), 'example'],
     ['a decoder that throws', TURBINE.replace('id: m.turbine', 'id: m.turbine.x'), 'undefined'],
@@ -172,6 +189,17 @@ describe('a kind file dropped into a folder', () => {
       message: expect.stringContaining(join(own, 'faulty.ts')),
     });
     await expect(loadKinds([own])).rejects.toThrow(message);
+  });
+
+  it.each([
+    ['a syntax error', "export default {\n  kind: 'x',\n  metrics: ((,\n};\n", 3],
+    ['an error of its own', 'const nothing: any = null;\nexport default nothing.kind;\n', 2],
+  ])('names the line of %s', async (_what, text, line) => {
+    const own = await folderWith({ 'faulty.ts': text });
+    // In a process of its own: the test runner imports in its own way and words faults differently.
+    const script = `import { loadKinds } from ${JSON.stringify(registryFile)}; await loadKinds([${JSON.stringify(own)}]);`;
+    const { stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    expect(stderr).toContain(`${join(own, 'faulty.ts')}:${line}: `);
   });
 
   it('is refused when its name is taken, naming both files', async () => {

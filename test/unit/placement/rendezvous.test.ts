@@ -52,9 +52,14 @@ describe('membership', () => {
     membership.observe(later, now);
     expect(membership.living()).toEqual(['me', 'moving']);
     expect(membership.isAlive('still')).toBe(false);
-    expect(membership.isAlive('unheard-of')).toBe(false);
+    // an owner without a row may be back already and about to beat: only ttl later is it dead
+    expect(membership.isAlive('unheard-of')).toBe(true);
     expect(membership.hasOthers).toBe(true);
     membership.observe([{ node: 'still', beat: 8 }], now);
     expect(membership.living()).toEqual(['me', 'still']);
+    now = 2100;
+    membership.observe([{ node: 'still', beat: 9 }], now);
+    expect(membership.isAlive('unheard-of')).toBe(false);
+    expect(membership.isAlive('moving')).toBe(false);
   });
 });
