@@ -1,63 +1,162 @@
-import type { Clock } from '../protocol/clock.ts';
-import type { Snapshot, Summary } from '../store/port.ts';
 import type { Activation } from './activation.ts';
-import { H } from './layout.ts';
-import type { Part } from './part.ts';
-import { encodeSnapshot, SNAPSHOT_SHAPE } from './snapshot.ts';
-import { metricsOf } from './state.ts';
-import { healthOf, reportedValue } from './turn.ts';
+import type { Building } from './building.ts';
+import type { Host } from './host.ts';
+import type { HostedShard } from './shard.ts';
+import { addSnapshot, addSummary } from './snapshots.ts';
 
-/** What goes into a part when the cut closes: snapshots and summaries of twins as they then are. */
+/**
+ * What goes into a cut when it closes, beside what was folded: summaries, snapshots, cursors of sinks, final parts.
+ *
+ * Owns what is owed: twins that have changed since their summary, twins that are to leave memory, cursors that have moved.
+ *
+ * Invariants:
+ *  1  Everything is taken as of the closing: it says what the cut says.
+ *  2  Nothing is taken of a shard whose memory is worth nothing.
+ */
+const SNAPSHOTS_A_CUT = 2_000;
+const CURSOR_EVERY_MS = 1_000;
 
-export function addSnapshot(part: Part, activation: Activation, clock: Clock): void {
-  part.snapshots.push(snapshotOf(part.shard.shard, activation, clock));
-  activation.tail = 0;
-  part.shard.dirty.delete(activation);
-}
+export class Closing {
+  readonly #host: Host;
+  readonly #building: Building;
+  #lastSummaries = Number.NEGATIVE_INFINITY;
+  readonly #unsummarised = new Set<Activation>();
+  readonly #cursors = new Map<string, { sink: string; shard: number; seq: number; since: number }>();
+  #leaving: Activation[] = [];
+  #rotation = 0;
 
-export function snapshotOf(shard: number, activation: Activation, clock: Clock): Snapshot {
-  const { state } = activation;
-  return {
-    shard,
-    twin: activation.key,
-    twinId: activation.twinId,
-    revision: activation.revision,
-    shape: SNAPSHOT_SHAPE,
-    kindVersion: state.kind.version,
-    state: encodeSnapshot(state, activation.counts),
-    // before the first reading nothing is too old to come
-    floorAt: state.n[H.ACCEPTED] > 0 ? state.n[H.FLOOR] : -1,
-    wakeAt: state.n[H.WAKE] === 0 ? null : state.n[H.WAKE],
-    receivedAt: clock.now(),
-  };
-}
-
-export function addSummary(part: Part, activation: Activation): void {
-  part.summaries.push(summaryOf(part.shard.shard, activation));
-  activation.summarised = activation.revision;
-}
-
-export function summaryOf(shard: number, activation: Activation): Summary {
-  const { state } = activation;
-  const { n } = state;
-  const reported: Record<string, number> = {};
-  for (const name of metricsOf(state)) {
-    const value = reportedValue(state, name);
-    if (value !== undefined) reported[name] = value;
+  constructor(host: Host, building: Building) {
+    this.#host = host;
+    this.#building = building;
   }
-  return {
-    shard,
-    twin: activation.key,
-    twinId: activation.twinId,
-    kind: state.kind.kind,
-    revision: activation.revision,
-    at: n[H.ACCEPTED] > 0 ? n[H.AT] : null,
-    receivedAt: n[H.RECEIVED] > 0 ? n[H.RECEIVED] : n[H.CREATED],
-    health: healthOf(state),
-    online: n[H.ONLINE] === 1,
-    retired: n[H.RETIRED] === 1,
-    reported,
-    attributes: state.aside.attributes,
-    alerts: n[H.RAISED],
-  };
+
+  /** The twin has changed: its summary is owed. */
+  changed(activation: Activation): void {
+    this.#unsummarised.add(activation);
+  }
+
+  /** A sink has come further; written with the next cut of the shard, or within a second. */
+  cursorMoved(sink: string, shard: number, seq: number): void {
+    const key = `${sink}/${shard}`;
+    const since = this.#cursors.get(key)?.since ?? this.#host.options.clock.monotonic();
+    this.#cursors.set(key, { sink, shard, seq, since });
+  }
+
+  /** True when a cut is due though no new work may come: summaries, cursors, shards to give up, twins to put away. */
+  due(): boolean {
+    const now = this.#host.options.clock.monotonic();
+    if (this.#leaving.length > 0) return true;
+    if (this.#unsummarised.size > 0 && now - this.#lastSummaries >= this.#host.options.summaryEveryMs) return true;
+    for (const { since } of this.#cursors.values()) if (now - since >= CURSOR_EVERY_MS) return true;
+    for (const shard of this.#host.custody.shards.values()) if (shard.draining) return true;
+    return false;
+  }
+
+  /** Chooses the twins that leave memory: idle ones, and the longest untouched beyond the memory bound. */
+  sweep(): void {
+    const { clock, passivateAfterMs, maxResidentBytes } = this.#host.options;
+    const now = clock.monotonic();
+    const staying: Activation[] = [];
+    let bytes = 0;
+    for (const shard of this.#host.custody.shards.values()) {
+      for (const activation of shard.twins.values()) {
+        if (activation.part !== null || activation.leaving !== null) continue;
+        if (now - activation.touchedAt >= passivateAfterMs) {
+          this.#leaving.push(activation);
+        } else {
+          bytes += activation.bytes;
+          staying.push(activation);
+        }
+      }
+    }
+    if (bytes <= maxResidentBytes) return;
+    staying.sort((a, b) => a.touchedAt - b.touchedAt);
+    for (const activation of staying) {
+      if (bytes <= maxResidentBytes * 0.9) break;
+      bytes -= activation.bytes;
+      this.#leaving.push(activation);
+    }
+  }
+
+  close(): void {
+    const { clock, summaryEveryMs } = this.#host.options;
+    const now = clock.monotonic();
+    const exclusive = [...this.#building.parts.keys()].some((shard) => shard.mode !== 'normal');
+    for (const part of this.#building.parts.values()) {
+      // a new twin has its row from its first commit on
+      for (const activation of part.touched) if (activation.summarised < 0) addSummary(part, activation);
+    }
+    if (!exclusive) {
+      if (now - this.#lastSummaries >= summaryEveryMs) this.#summarise(now);
+      this.#putAway();
+      this.#boundTail();
+    }
+    for (const shard of this.#host.custody.shards.values()) if (shard.draining && !shard.poisoned) this.#finish(shard);
+    for (const [key, cursor] of this.#cursors) {
+      const shard = this.#host.custody.shards.get(cursor.shard);
+      if (!shard) {
+        this.#cursors.delete(key);
+        continue;
+      }
+      if (shard.poisoned || (exclusive && !this.#building.parts.has(shard))) continue;
+      if (this.#building.parts.has(shard) || now - cursor.since >= CURSOR_EVERY_MS) {
+        this.#building.part(shard).cursors.push({ sink: cursor.sink, shard: cursor.shard, seq: cursor.seq });
+        this.#cursors.delete(key);
+      }
+    }
+    for (const part of this.#building.parts.values()) part.clean = part.shard.dirty.size === 0;
+  }
+
+  #summarise(now: number): void {
+    this.#lastSummaries = now;
+    for (const activation of this.#unsummarised) {
+      const shard = this.#building.shardOf(activation);
+      if (shard && activation.summarised !== activation.revision) addSummary(this.#building.part(shard), activation);
+    }
+    this.#unsummarised.clear();
+  }
+
+  #putAway(): void {
+    for (const activation of this.#leaving.splice(0, SNAPSHOTS_A_CUT)) {
+      const shard = this.#building.shardOf(activation);
+      if (!shard || activation.part !== null || activation.leaving !== null) continue;
+      if (activation.tail === 0 && activation.summarised === activation.revision) {
+        shard.twins.delete(activation.twinId);
+        this.#host.counters.passivations++;
+        continue;
+      }
+      const part = this.#building.part(shard);
+      activation.leaving = part;
+      addSnapshot(part, activation, this.#host.options.clock);
+      if (activation.summarised !== activation.revision) addSummary(part, activation);
+    }
+  }
+
+  /** Snapshots of the oldest tails until the host's whole tail is within its bound. */
+  #boundTail(): void {
+    const { tailMaxEntries, clock } = this.#host.options;
+    let tail = 0;
+    const dirty: HostedShard[] = [];
+    for (const shard of this.#host.custody.shards.values()) {
+      if (shard.dirty.size === 0 || shard.poisoned) continue;
+      dirty.push(shard);
+      for (const activation of shard.dirty) tail += activation.tail;
+    }
+    for (let taken = 0; tail > tailMaxEntries && taken < SNAPSHOTS_A_CUT; taken++) {
+      const shard = dirty[this.#rotation++ % dirty.length];
+      const [oldest] = shard.dirty;
+      if (oldest === undefined) continue;
+      tail -= oldest.tail;
+      addSnapshot(this.#building.part(shard), oldest, clock);
+    }
+  }
+
+  /** The final part of a shard that is given up: snapshots of all that has a tail. */
+  #finish(shard: HostedShard): void {
+    const part = this.#building.part(shard);
+    for (const activation of [...shard.dirty]) addSnapshot(part, activation, this.#host.options.clock);
+    for (const activation of shard.twins.values())
+      if (activation.summarised !== activation.revision) addSummary(part, activation);
+    part.final = true;
+  }
 }

@@ -14,6 +14,8 @@ export interface Patch {
 }
 
 const HOST = 'actors/runtime/host.ts';
+const CUSTODY = 'actors/runtime/custody.ts';
+const CLOSING = 'actors/runtime/closing.ts';
 const CHECKPOINT = 'actors/runtime/checkpoint.ts';
 
 export const PLANTS: readonly Plant[] = [
@@ -65,7 +67,7 @@ export const PLANTS: readonly Plant[] = [
     bug: 'a log that went back and grew again is read on from the old position',
     patches: [
       {
-        file: HOST,
+        file: CUSTODY,
         find: 'if (row.positionId === null || row.positionAt === null) return row.position;',
         replace: 'return row.position;',
       },
@@ -87,12 +89,12 @@ export const PLANTS: readonly Plant[] = [
     bug: 'a twin leaves memory when its snapshot is taken, not when it has committed',
     patches: [
       {
-        file: CHECKPOINT,
+        file: CLOSING,
         find: 'if (!shard || activation.part !== null || activation.leaving !== null) continue;',
         replace: 'if (!shard || activation.leaving !== null) continue;',
       },
       {
-        file: CHECKPOINT,
+        file: CLOSING,
         find: 'activation.leaving = part;',
         replace: 'activation.leaving = part; shard.twins.delete(activation.twinId);',
       },
@@ -106,7 +108,7 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'wake-ups-lost-on-failover',
     bug: 'a new owner does not schedule the wake-ups of the twins that it brings back',
-    patches: [{ file: HOST, find: '      this.wakes.schedule(activation);\n', replace: '' }],
+    patches: [{ file: CUSTODY, find: '      this.#host.wakes.schedule(activation);\n', replace: '' }],
   },
   {
     name: 'late-ex-owner-publishes',
@@ -151,7 +153,7 @@ export const PLANTS: readonly Plant[] = [
     bug: 'a log that went back is looked at only when a shard is claimed, not when the connection comes back',
     patches: [
       {
-        file: HOST,
+        file: CUSTODY,
         find: 'log.read(row.shard, after, onReadable, () => void this.#lookAgain(shard));',
         replace: 'log.read(row.shard, after, onReadable);',
       },

@@ -61,7 +61,8 @@ export class Workload {
     const round = ++this.#round;
     const { scheduler } = this.#cluster;
     for (const device of this.devices) scheduler.after(this.#random() * 300, () => this.#speak(device, round));
-    for (let client = 0; client < CLIENTS; client++) scheduler.after(this.#random() * 500, () => this.#act(client, round));
+    for (let client = 0; client < CLIENTS; client++)
+      scheduler.after(this.#random() * 500, () => this.#act(client, round));
     scheduler.after(50, () => this.#flush(round));
     scheduler.after(25, () => this.#askStrangers(round));
   }
@@ -122,7 +123,8 @@ export class Workload {
   #flush(round: number): void {
     for (const [shard, readings] of this.#pending) void this.#publish(shard, readings);
     this.#pending.clear();
-    if (this.running && round === this.#round) this.#cluster.scheduler.after(60 + this.#random() * 120, () => this.#flush(round));
+    if (this.running && round === this.#round)
+      this.#cluster.scheduler.after(60 + this.#random() * 120, () => this.#flush(round));
   }
 
   /** Sends a batch until it is acknowledged: the same readings, sometimes as the same message, sometimes as another one. */
@@ -177,7 +179,7 @@ export class Workload {
     for (const node of nodes.values()) {
       if (node.process.paused) continue;
       for (const { twinId, shard } of history.twins.values()) {
-        if (rows[shard].owner === node.name || !node.host.shards.has(shard)) continue;
+        if (rows[shard].owner === node.name || !node.host.custody.shards.has(shard)) continue;
         const askedAt = scheduler.time;
         node.process.run(() => {
           node.host.get(twinId).then(

@@ -41,7 +41,7 @@ export class ReplayEqualsLive implements Checker {
 
   atRest(): void {
     for (const { host, name, kinds } of this.#cluster.nodes.values()) {
-      for (const shard of host.shards.values()) {
+      for (const shard of host.custody.shards.values()) {
         for (const { twinId, state, counts, revision, part } of shard.twins.values()) {
           const history = this.#cluster.history.twins.get(twinId);
           if (!history || part !== null) continue;

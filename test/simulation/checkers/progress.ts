@@ -17,16 +17,16 @@ export class Progress implements Checker {
     const rows = store.ledger.shards();
     for (const { name, process, host } of nodes.values()) {
       if (process.paused) return `${name} stands still`;
-      for (const { shard, epoch } of host.shards.values()) {
+      for (const { shard, epoch } of host.custody.shards.values()) {
         if (rows[shard].owner !== name || rows[shard].epoch !== epoch) return `${name} still holds shard ${shard}`;
       }
     }
     for (const row of rows) {
       const { shard, owner, position } = row;
       const node = owner === null ? undefined : nodes.get(owner);
-      if (node?.host.shards.get(shard)?.epoch !== row.epoch)
+      if (node?.host.custody.shards.get(shard)?.epoch !== row.epoch)
         return `shard ${shard} is not served; the owner is ${owner}`;
-      if (node.host.shards.get(shard)!.inFlight) return `shard ${shard} is committing`;
+      if (node.host.custody.shards.get(shard)!.inFlight) return `shard ${shard} is committing`;
       if (!embedded && log.isBehind(shard, position, row.positionId)) return `shard ${shard} has messages to fold`;
       if (sink.passed[shard] < history.events[shard].length) {
         return `shard ${shard} has events to deliver: ${sink.passed[shard]} of ${history.events[shard].length}`;
@@ -54,7 +54,8 @@ export class Progress implements Checker {
 
   atRest(): void {
     const owned = new Set<number>();
-    for (const { host } of this.#cluster.nodes.values()) for (const shard of host.shards.keys()) owned.add(shard);
+    for (const { host } of this.#cluster.nodes.values())
+      for (const shard of host.custody.shards.keys()) owned.add(shard);
     if (owned.size < SHARDS) this.#cluster.trace.fail(this.name, `only ${owned.size} shards are served`);
   }
 }

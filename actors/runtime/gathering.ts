@@ -1,0 +1,278 @@
+import { sleep } from '../protocol/clock.ts';
+import { TwinmeshError } from '../protocol/errors.ts';
+import { twinIdOf } from '../protocol/twin-id.ts';
+import type { Building } from './building.ts';
+import type { Closing } from './closing.ts';
+import {
+  condemnedKey,
+  createActivation,
+  type Deferred,
+  type FoldingContext,
+  foldCommands,
+  foldMessages,
+  foldTicks,
+  judgeReading,
+  Poisoned,
+} from './folding.ts';
+import type { Host } from './host.ts';
+import { applyLate, decideLate } from './late.ts';
+import { Part } from './part.ts';
+import { activate } from './recovery.ts';
+import type { HostedShard } from './shard.ts';
+import { SUSPECT, SUSPICIONS, suspicionOf, timesNamed } from './suspicion.ts';
+
+/**
+ * Gathers work of the shards and folds it into the cut under construction.
+ *
+ * Owns whose turn it is and what has to be in memory before a shard is folded. Does not own when the cut goes out.
+ *
+ * Invariants:
+ *  1  Work of a shard in a careful mode travels alone.
+ *  2  Folding is synchronous; what it needs of the store is brought before it, late readings are decided after it.
+ */
+const RETRY_MS = 100;
+const MAX_RETRY_MS = 2_000;
+const NONE: ReadonlySet<string> = new Set();
+
+/** What the gathering has to know of the loop that drives it. */
+export interface Course {
+  readonly inFlight: Promise<void> | null;
+  readonly stopped: boolean;
+  poisoned(shard: HostedShard, error: Poisoned): void;
+}
+
+export class Gathering {
+  readonly #host: Host;
+  readonly #course: Course;
+  readonly #building: Building;
+  readonly #closing: Closing;
+  readonly #context: FoldingContext;
+  #rotation = 0;
+  #exclusiveTurn = false;
+  /** Shard whose next reading has been named as suspect: nothing else is folded before that reading, or it would be blamed for it. */
+  #named: HostedShard | null = null;
+
+  constructor(host: Host, course: Course, building: Building, closing: Closing) {
+    this.#host = host;
+    this.#course = course;
+    this.#building = building;
+    this.#closing = closing;
+    const { clock, kinds } = host.options;
+    this.#context = {
+      clock,
+      kinds,
+      counters: host.counters,
+      wakes: host.wakes,
+      tunings: host.tunings,
+      condemned: host.condemned,
+      watched: host.watchers,
+    };
+  }
+
+  async gatherSome(): Promise<boolean> {
+    const careful: HostedShard[] = [];
+    const normal: HostedShard[] = [];
+    for (const shard of this.#host.custody.shards.values()) {
+      if (shard.hasWork && !shard.poisoned) (shard.mode === 'normal' ? normal : careful).push(shard);
+    }
+    const { cutMaxEntries } = this.#host.options;
+    if (this.#named !== null && (this.#named.dead || this.#named.poisoned || this.#named.draining)) this.#named = null;
+    if (this.#named !== null) {
+      if (this.#building.parts.size > 0 || this.#course.inFlight !== null) return false;
+      return this.#gather([this.#named], 1);
+    }
+    if (careful.length > 0 && (this.#exclusiveTurn || normal.length === 0)) {
+      // travels alone: first what is under way
+      if (this.#building.parts.size > 0 || this.#course.inFlight !== null) return false;
+      this.#exclusiveTurn = false;
+      const shard = careful[this.#rotation++ % careful.length];
+      return this.#gather([shard], shard.mode === 'single' ? 1 : cutMaxEntries);
+    }
+    this.#exclusiveTurn = true;
+    const room = cutMaxEntries - this.#building.size;
+    if (normal.length === 0 || room <= 0) return false;
+    const start = this.#rotation++ % normal.length;
+    return this.#gather([...normal.slice(start), ...normal.slice(0, start)], room);
+  }
+
+  async #gather(shards: readonly HostedShard[], budget: number): Promise<boolean> {
+    const missing = new Map<HostedShard, Set<string>>();
+    const share = Math.max(1, Math.ceil(budget / shards.length));
+    for (const shard of shards) this.#collect(shard, share, missing);
+    const unknown = missing.size > 0 ? await this.#activateAll(missing) : new Map<HostedShard, Set<string>>();
+    const deferred = new Map<HostedShard, Deferred[]>();
+    let progressed = false;
+    let left = budget;
+    for (const shard of shards) {
+      if (shard.dead || shard.poisoned || left <= 0) continue;
+      const late: Deferred[] = [];
+      try {
+        left -= this.#foldShard(shard, Math.min(share, left), late, unknown.get(shard));
+        progressed = true;
+      } catch (error) {
+        if (!(error instanceof Poisoned)) throw error;
+        this.#course.poisoned(shard, error);
+        continue;
+      }
+      if (late.length > 0) deferred.set(shard, late);
+    }
+    if (deferred.size > 0) await this.#decide(deferred);
+    return progressed;
+  }
+
+  /** Takes messages from the log and names the twins that have to be resident. */
+  #collect(shard: HostedShard, share: number, missing: Map<HostedShard, Set<string>>): void {
+    let ids: Set<string> | null = null;
+    const want = (twinId: string): void => {
+      if (shard.twins.has(twinId)) return;
+      if (ids === null) {
+        ids = missing.get(shard) ?? new Set();
+        missing.set(shard, ids);
+      }
+      ids.add(twinId);
+    };
+    if (!shard.draining && shard.readable && shard.doubted === 0 && shard.inbox.length === 0) {
+      const taken = shard.reader!.take(share);
+      if (taken.length === 0) shard.readable = false;
+      for (const message of taken) {
+        shard.inbox.push(message);
+        for (const reading of message.readings) want(twinIdOf(reading.kind, reading.id));
+      }
+    }
+    // a twin may have left memory since its message was taken
+    const waiting = shard.current ?? (shard.inbox.length > 0 ? { message: shard.inbox[0], index: 0 } : null);
+    if (waiting !== null) {
+      const { readings } = waiting.message;
+      for (let i = waiting.index; i < readings.length; i++) want(twinIdOf(readings[i].kind, readings[i].id));
+    }
+    for (const { twinId } of shard.commands) want(twinId);
+    for (const { twinId } of shard.reads) want(twinId);
+    for (const twinId of shard.wakes) want(twinId);
+  }
+
+  /** Loads what is stored of the missing twins; answers which are stored nowhere. */
+  async #activateAll(missing: ReadonlyMap<HostedShard, Set<string>>): Promise<Map<HostedShard, Set<string>>> {
+    const unknown = new Map<HostedShard, Set<string>>();
+    const { store, kinds, clock } = this.#host.options;
+    await Promise.all(
+      [...missing].map(async ([shard, ids]) => {
+        const stored = await store.loadTwins(shard.shard, [...ids]);
+        if (stored.length < ids.size && shard.highestKey < 0) shard.highestKey = await store.highestTwin(shard.shard);
+        if (shard.dead) return;
+        const now = clock.monotonic();
+        for (const twin of stored) {
+          ids.delete(twin.twinId);
+          if (shard.twins.has(twin.twinId)) continue;
+          const { activation, carried } = activate(twin, kinds, this.#host.tunings, now);
+          if (carried) this.#host.carried(twin.twinId);
+          activation.summarised = activation.revision;
+          shard.twins.set(twin.twinId, activation);
+          if (activation.tail > 0) shard.dirty.add(activation);
+          this.#host.counters.activations++;
+          this.#host.wakes.schedule(activation);
+        }
+        unknown.set(shard, ids);
+      }),
+    );
+    this.#host.storeAnswered();
+    return unknown;
+  }
+
+  #foldShard(shard: HostedShard, budget: number, late: Deferred[], unknown: ReadonlySet<string> = NONE): number {
+    const host = this.#host;
+    const now = host.options.clock.monotonic();
+    if (unknown.size > 0) this.#create(shard, unknown, now);
+    for (const read of shard.reads.splice(0)) {
+      const activation = shard.twins.get(read.twinId);
+      if (activation) read.resolve(activation);
+      else if (unknown.has(read.twinId))
+        read.reject(new TwinmeshError('not_found', `There is no twin ${read.twinId}.`));
+      else shard.reads.push(read);
+    }
+    for (const twinId of shard.wakes) {
+      const activation = shard.twins.get(twinId);
+      if (activation) shard.ticks.push(activation);
+      if (activation || unknown.has(twinId)) shard.wakes.delete(twinId);
+    }
+    const part = this.#building.parts.get(shard) ?? new Part(shard);
+    // work that turns out to change nothing leaves no part behind
+    const had = this.#building.parts.has(shard);
+    this.#building.parts.set(shard, part);
+    let judged = 0;
+    if (shard.commands.length > 0) foldCommands(shard, part, unknown, this.#context);
+    if (shard.ticks.length > 0) foldTicks(shard, part, this.#context);
+    if (!shard.draining) {
+      if (shard.mode !== 'single') judged = foldMessages(shard, part, budget, late, this.#context);
+      else if (this.#vouch(shard, part)) {
+        judged = foldMessages(shard, part, 1, late, this.#context);
+        if (judged > 0 && this.#named === shard) this.#named = null;
+        shard.careful -= judged;
+        // what killed or aborted was read before: once nothing is left of that, there is nothing to be careful about
+        const drained = shard.inbox.length === 0 && shard.current === null && !shard.readable;
+        if (shard.careful <= 0 || drained) shard.mode = 'normal';
+      }
+    }
+    for (const activation of part.touched) this.#closing.changed(activation);
+    if (!had && part.empty && part.waiters.length === 0) this.#building.parts.delete(shard);
+    return judged;
+  }
+
+  #create(shard: HostedShard, unknown: ReadonlySet<string>, now: number): void {
+    const wanted = new Set<string>();
+    for (const message of shard.current ? [shard.current.message, ...shard.inbox] : shard.inbox) {
+      for (const { kind, id } of message.readings) wanted.add(twinIdOf(kind, id));
+    }
+    for (const { twinId, options } of shard.commands) if (options.create) wanted.add(twinId);
+    for (const twinId of unknown) {
+      if (!wanted.has(twinId) || shard.twins.has(twinId)) continue;
+      createActivation(shard, this.#host.options.kinds.get(twinId.slice(0, twinId.indexOf(':'))), twinId, now);
+      this.#host.counters.activations++;
+    }
+  }
+
+  /**
+   * In single mode: names the next new reading in the store before it is folded, and how often it has been named, so that
+   * the next owner knows which one killed this one. An owner may be lost for many a reason while a reading is named:
+   * only one that was named by several in a row is condemned. Answers whether folding may go on in this cut.
+   */
+  #vouch(shard: HostedShard, part: Part): boolean {
+    const message = shard.current?.message ?? shard.inbox[0];
+    if (message === undefined) return false;
+    const index = shard.current?.index ?? 0;
+    const reading = message.readings[index];
+    const activation = shard.twins.get(twinIdOf(reading.kind, reading.id));
+    if (activation === undefined || judgeReading(activation, reading) !== 'accepted') return true;
+    const mark = suspicionOf(message.position, index, 0);
+    if (shard.vouched === mark) return true;
+    const named = timesNamed(this.#host.suspects.get(shard.shard) ?? 0, message.position, index);
+    if (named >= SUSPICIONS) {
+      this.#host.condemned.set(condemnedKey(message.id, index), 'The process died whenever this reading was folded.');
+      return true;
+    }
+    shard.vouched = mark;
+    this.#named = shard;
+    part.cursors.push({ sink: SUSPECT, shard: shard.shard, seq: suspicionOf(message.position, index, named + 1) });
+    return false;
+  }
+
+  /** Late readings of this gathering: history as of all commits before, then this cut's own rows. */
+  async #decide(deferred: ReadonlyMap<HostedShard, Deferred[]>): Promise<void> {
+    const { store, clock } = this.#host.options;
+    await this.#course.inFlight;
+    let retryMs = RETRY_MS;
+    for (const [shard, late] of deferred) {
+      while (!shard.dead && !this.#course.stopped) {
+        try {
+          const known = await decideLate(store, late);
+          const part = this.#building.parts.get(shard);
+          if (part && !shard.dead && !shard.poisoned) applyLate(part, late, known, this.#context);
+          break;
+        } catch (error) {
+          this.#host.storeFailed(error);
+          await sleep(clock, retryMs);
+          retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
+        }
+      }
+    }
+  }
+}
