@@ -6,6 +6,7 @@ import { Host } from '../actors/runtime/host.ts';
 import { loadKinds } from '../actors/runtime/kind-registry.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
 import type { Sql } from '../actors/store/sql.ts';
+import { loadSettings } from '../config/settings.ts';
 import { type Figure, median, seconds } from './scenario.ts';
 
 const SHARDS = 256;
@@ -31,6 +32,8 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const store = new PostgresStore(sql);
   await store.open(kinds.all(), SHARDS);
   const log = new MemoryLog({ clock: systemClock, maxReadings: 200_000 });
+  // as `npm start` has it
+  const { cutMaxEntries, passivateAfterMs, maxResidentMb, ttlMs } = loadSettings({});
   const host = new Host({
     node: 'bench',
     kinds,
@@ -39,7 +42,10 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
     clock: systemClock,
     random: Math.random,
     shards: SHARDS,
-    ttlMs: 60_000,
+    ttlMs,
+    cutMaxEntries,
+    passivateAfterMs,
+    maxResidentBytes: maxResidentMb * 2 ** 20,
   });
   await host.start();
   while (host.status().shards.owned < SHARDS) await new Promise((resolve) => setTimeout(resolve, 5));

@@ -1,5 +1,6 @@
 import { CATALOGUE, UNBUILT } from './catalogue.ts';
 import { LIMITS } from './limits.ts';
+import { nearest } from './nearest.ts';
 import { type Setting, Unreadable } from './setting.ts';
 
 /**
@@ -126,36 +127,16 @@ function readFile(configFile: string | undefined, faults: string[]): Record<stri
   const known = [...Object.keys(CATALOGUE), ...Object.keys(UNBUILT)];
   for (const key of Object.keys(parsed)) {
     if (known.includes(key)) continue;
-    const near = nearest(key, known);
+    const near = nearest(asSetting(key), known);
     faults.push(`twinmesh.config.json: unknown key ${JSON.stringify(key)}${near ? `, did you mean ${near}?` : '.'}`);
   }
   return parsed as Record<string, unknown>;
 }
 
-/** The known name closest to what was written, if it is close at all. */
-function nearest(written: string, known: readonly string[]): string | undefined {
-  const plain = written
+/** `latenessMs` and `lateness-ms` as `LATENESS_MS`. */
+function asSetting(key: string): string {
+  return key
     .replace(/([a-z0-9])([A-Z])/g, '$1_$2')
     .toUpperCase()
     .replace(/[^A-Z0-9]+/g, '_');
-  let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(plain.length / 3)) + 1;
-  for (const name of known) {
-    const distance = editDistance(plain, name);
-    if (distance < bestDistance) [best, bestDistance] = [name, distance];
-  }
-  return best;
-}
-
-/** Levenshtein distance, one row at a time. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

@@ -16,6 +16,7 @@ import { createHttpServer, listen, shut } from './gateway/http-server.ts';
 import { openApiOf } from './gateway/openapi.ts';
 import { asTwinmeshError, problemOf, sendProblem } from './gateway/problem.ts';
 import { parseQuery } from './gateway/query.ts';
+import { checkQueryNames } from './gateway/query-names.ts';
 import { MemoryRateLimiter, type RateLimiter } from './gateway/rate-limit.ts';
 import { checkAddress, factsOf, type GateRequest, mustBeAdmitted, requestFactsOf } from './gateway/request.ts';
 import { type ExposedAction, type Match, RouteTable, routesOf } from './gateway/routes.ts';
@@ -239,13 +240,14 @@ const gateway: PartsSchema<Gate> = {
       this: GatewayService,
       _ctx: GateContext,
       _route: unknown,
-      req: GateRequest & { $params: Record<string, unknown> },
+      req: GateRequest & { $params: Record<string, unknown>; query: Record<string, string> },
       _res: ServerResponse,
       alias: { match: Match },
     ): Promise<void> {
       const { match } = alias;
       req.gate.match = match;
       mustBeAdmitted(req.gate.identity, match.route.access);
+      checkQueryNames(match.route, req.query);
       if (match.route.method === 'GET') return;
       const limits = { maxBytes: this.parts.settings.maxBodyBytes, maxDepth: MAX_JSON_DEPTH };
       const body = await bodyParams(req, match.route.docs, limits, req.gate.onContinue).catch((error: unknown) => {

@@ -175,6 +175,8 @@ export class Checkpoint {
         // nothing has landed: the same cut again when the store is back
         host.cannotWrite = true;
         host.storeFailed(error);
+        for (const part of [...parts, ...this.#building.parts.values()])
+          for (const waiter of part.waiters) waiter.stalled?.();
         if (this.stopped) {
           for (const part of parts) for (const waiter of part.waiters) waiter.lost();
           return;

@@ -40,11 +40,12 @@ export function foldCommand(state: TwinState, command: Command, entry: CommandEn
   switch (command.name) {
     case 'desired':
       aside.desired = mergePatch(aside.desired, command.patch) as Record<string, unknown>;
-      out.push({
-        type: 'desired.changed',
-        at,
-        body: { desired: aside.desired, delta: deltaOf(state), by: command.by },
-      });
+      {
+        const delta = deltaOf(state);
+        if (Object.keys(aside.desired).length > 0) aside.told = Object.keys(delta).sort().join(',');
+        else delete aside.told;
+        out.push({ type: 'desired.changed', at, body: { desired: aside.desired, delta, by: command.by } });
+      }
       break;
     case 'attributes':
       aside.attributes = mergePatch(aside.attributes, command.patch) as typeof aside.attributes;

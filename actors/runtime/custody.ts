@@ -46,6 +46,8 @@ export class Custody {
   readonly #undecided = new Map<number, MessageOutcome[]>();
   #recovering: ShardRow[] = [];
   #recoveries = 0;
+  /** Told once when all that were claimed together are back. */
+  #replayed = { shards: 0, twins: 0, entries: 0 };
 
   constructor(host: Host) {
     this.#host = host;
@@ -151,6 +153,9 @@ export class Custody {
     for (let row = this.#recovering.shift(); row !== undefined; row = this.#recovering.shift())
       await this.#recover(row, [], []);
     this.#recoveries--;
+    if (this.#recoveries > 0 || this.#replayed.entries === 0) return;
+    this.#host.options.logger.info({ ...this.#replayed }, 'tails replayed');
+    this.#replayed = { shards: 0, twins: 0, entries: 0 };
   }
 
   /** Brings a claimed shard to life: tail, cursors, log. Tries again until it succeeds or the node stops. */
@@ -185,7 +190,7 @@ export class Custody {
   }
 
   async #revive(row: ShardRow): Promise<HostedShard> {
-    const { store, log, clock, kinds, logger } = this.#host.options;
+    const { store, log, clock, kinds } = this.#host.options;
     const modes = this.#modes.get(row.shard);
     this.#modes.delete(row.shard);
     const tired = row.attempts > PATIENCE;
@@ -233,7 +238,9 @@ export class Custody {
       this.#host.signal();
     };
     shard.reader = log.read(row.shard, after, onReadable, () => void this.#lookAgain(shard));
-    if (entries > 0) logger.info({ shard: row.shard, twins: tail.length, entries }, 'tail replayed');
+    this.#replayed.shards += entries > 0 ? 1 : 0;
+    this.#replayed.twins += tail.length;
+    this.#replayed.entries += entries;
     return shard;
   }
 

@@ -121,15 +121,13 @@ export class Host implements TwinHost {
     if (activation.part === null) return view;
     const part = activation.part;
     if (this.#storeFailingSince !== null) {
-      throw new TwinmeshError(
-        'unavailable',
-        `${twinId} has changes that the store cannot take now; ask for its last committed state.`,
-      );
+      throw notTaken(twinId);
     }
     return new Promise((resolve, reject) => {
       part.waiters.push({
         committed: () => resolve(view),
         lost: () => this.get(twinId).then(resolve, reject),
+        stalled: () => reject(notTaken(twinId)),
       });
     });
   }
@@ -368,4 +366,11 @@ export class Host implements TwinHost {
     }
     return null;
   }
+}
+
+function notTaken(twinId: TwinId): TwinmeshError {
+  return new TwinmeshError(
+    'unavailable',
+    `${twinId} has changes that the store cannot take now; ask for its last committed state.`,
+  );
 }

@@ -18,6 +18,8 @@ export interface Waiter {
   committed(): void;
   /** The part did not commit: try again on the owner as it then is. */
   lost(): void;
+  /** The store does not take the part now, and nobody knows for how long: whoever cannot wait may leave. */
+  stalled?(): void;
 }
 
 /** What one cut writes for one shard. Commits whole or not at all. */

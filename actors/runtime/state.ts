@@ -24,6 +24,8 @@ export interface TwinState {
 export interface Aside {
   attributes: Record<string, string | number | boolean>;
   desired: Record<string, unknown>;
+  /** Names of the delta as the device was told last; absent while nothing is desired. */
+  told?: string;
   /** Metric names in order of their blocks, for kinds with open metrics. */
   metrics?: string[];
   units?: Record<string, string>;

@@ -8,6 +8,7 @@ import { identityHash, valuesHash } from './identity.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
 import { type EffectiveRule, judge, judgeTick, nextHold, rulesFor } from './rules.ts';
 import { metricOffset, openMetricOffset, type TwinState, tuningOf } from './state.ts';
+import { deltaOf } from './view.ts';
 
 /**
  * The turn: folds one journal entry into the state of one twin.
@@ -127,6 +128,7 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
     out.push({ type: 'twin.online', at, body: silentSince > 0 ? { offlineSince: silentSince } : {} });
   }
   if (reading.attributes !== undefined) Object.assign(state.aside.attributes, reading.attributes);
+  tellDelta(state, at, out);
   if (reading.unit !== undefined && kind.openMetrics) {
     state.aside.units ??= {};
     for (const name of names) state.aside.units[name] = reading.unit;
@@ -135,6 +137,17 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
   if (floor > n[H.FLOOR]) n[H.FLOOR] = floor;
   state.recent.add(at, identityHash(kind, reading), valuesHash(kind, reading));
   state.recent.forget(n[H.FLOOR]);
+}
+
+/** The device may have come to what is desired of it, or gone from it: then the delta that it is told changes. */
+function tellDelta(state: TwinState, at: number, out: Emitted[]): void {
+  const { aside } = state;
+  if (aside.told === undefined) return;
+  const delta = deltaOf(state);
+  const told = Object.keys(delta).sort().join(',');
+  if (told === aside.told) return;
+  aside.told = told;
+  out.push({ type: 'desired.changed', at, body: { desired: aside.desired, delta, by: state.twinId } });
 }
 
 export function goOffline(state: TwinState, receivedAt: number, reason: string, out: Emitted[]): void {

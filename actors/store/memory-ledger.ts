@@ -69,15 +69,17 @@ export class Ledger {
   }
 
   beat(node: string): void {
-    this.#nodes.set(node, (this.#nodes.get(node) ?? 0) + 1);
+    this.#nodes.set(node, Math.abs(this.#nodes.get(node) ?? 0) + 1);
   }
 
   nodes(): NodeRow[] {
-    return [...this.#nodes].map(([node, beat]) => ({ node, beat })).sort((a, b) => (a.node < b.node ? -1 : 1));
+    const living = [...this.#nodes].filter(([, beat]) => beat > 0);
+    return living.map(([node, beat]) => ({ node, beat })).sort((a, b) => (a.node < b.node ? -1 : 1));
   }
 
   removeNode(node: string): void {
-    this.#nodes.delete(node);
+    // the count goes on when it comes back: one that began anew could look as if it had never moved
+    this.#nodes.set(node, -Math.abs(this.#nodes.get(node) ?? 0));
   }
 
   shards(): ShardRow[] {

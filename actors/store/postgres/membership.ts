@@ -9,8 +9,11 @@ const SHARD_ROW = `s.shard, s.owner, s.epoch, s.commit_no as "commitNo", s.posit
 
 const URGENT = { priority: true } as const;
 
-const BEAT = 'insert into nodes (node, beat) values ($1, 1) on conflict (node) do update set beat = nodes.beat + 1';
-const NODES = 'select node, beat from nodes order by node';
+/** A node that has left keeps its row with the sign turned: a count that began anew could look as if it had never moved. */
+const BEAT = `insert into nodes (node, beat) values ($1, 1)
+  on conflict (node) do update set beat = abs(nodes.beat) + 1`;
+const NODES = 'select node, beat from nodes where beat > 0 order by node';
+const LEAVE = 'update nodes set beat = -abs(beat) where node = $1';
 const SHARDS = `select ${SHARD_ROW} from shards s order by s.shard`;
 
 export async function beat(sql: Sql, node: string): Promise<void> {
@@ -22,7 +25,7 @@ export async function nodes(sql: Sql): Promise<NodeRow[]> {
 }
 
 export async function removeNode(sql: Sql, node: string): Promise<void> {
-  await sql.query('delete from nodes where node = $1', [node]);
+  await sql.query(LEAVE, [node]);
 }
 
 export async function shards(sql: Sql): Promise<ShardRow[]> {

@@ -195,6 +195,24 @@ describe('problems', () => {
     expectProblem(await node.http(method, path, as('admin')), status, code);
   });
 
+  it('names a query parameter that nobody knows, and the nearest one', async () => {
+    const detail = async (method: string, path: string, body?: unknown) => {
+      const answer = await node.http(method, path, as('admin', body === undefined ? {} : { body }));
+      expectProblem(answer, 400, 'bad_request');
+      return answer.json.detail;
+    };
+    expect(await detail('GET', '/api/v1/twins/machine:M1/journal?limti=1')).toBe(
+      'There is no query parameter "limti" here: did you mean "limit"?',
+    );
+    expect(await detail('GET', '/api/v1/kinds?colour=red')).toBe(
+      'There is no query parameter "colour" here: this path takes none.',
+    );
+    // What the path says cannot be said again beside it.
+    expect(await detail('GET', '/api/v1/twins/machine:M1?twinId=machine:M2')).toContain('"twinId"');
+    expect(await detail('POST', '/api/v1/keys?rolle=admin', { name: 'x', role: 'viewer' })).toContain('"role"');
+    expect(await detail('GET', '/health/live?constructor')).toContain('"constructor"');
+  });
+
   it('405 with what is allowed', async () => {
     const answer = await node.http('POST', '/api/v1/twins/machine:M1', as('admin'));
     expectProblem(answer, 405, 'method_not_allowed');

@@ -196,6 +196,24 @@ describe('the turn', () => {
     expect(b.view()).toMatchObject({ retired: true, online: false });
   });
 
+  it('tells the delta again when the device comes to what is desired, and when it leaves it', () => {
+    const b = new Bench().read(0, { pressure: 5 });
+    b.fold({
+      type: 'command',
+      revision: 0,
+      receivedAt: T0,
+      command: { name: 'desired', patch: { pressure: 3 }, key: 'k', by: 'anna' },
+    });
+    const deltas = () => b.events.filter(({ type }) => type === 'desired.changed').map(({ body }) => body.delta);
+    b.read(1000, { pressure: 4 });
+    expect(deltas()).toEqual([{ pressure: 3 }]);
+    b.read(2000, { pressure: 3 });
+    expect(deltas()).toEqual([{ pressure: 3 }, {}]);
+    b.read(3000, { pressure: 3 });
+    b.read(4000, { pressure: 6 });
+    expect(deltas()).toEqual([{ pressure: 3 }, {}, { pressure: 3 }]);
+  });
+
   it('takes a tuning from its journal', () => {
     const b = new Bench();
     b.fold({
