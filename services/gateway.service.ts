@@ -23,6 +23,7 @@ import { type ExposedAction, type Match, RouteTable, routesOf } from './gateway/
 import { setCorsHeaders, setSecurityHeaders } from './gateway/security-headers.ts';
 import { OpenStreams } from './gateway/streams.ts';
 import { authenticateKey, keyRing } from './keys/keyring.ts';
+import { kindSchemas } from './kinds/kind-schemas.ts';
 import type { Parts } from './parts.ts';
 
 /**
@@ -97,11 +98,9 @@ const gateway: PartsSchema<Gate> = {
       role: 'public',
       openapi: { summary: 'This document', tags: ['gateway'], envelope: false, response: { type: 'object' } },
       handler(this: GatewayService) {
-        this.document ??= openApiOf(this.table.routes, {
-          title: 'twinmesh',
-          version,
-          description: 'Digital twins of physical assets: their state, history, events and commands.',
-        });
+        const description = 'Digital twins of physical assets: their state, history, events and commands.';
+        const info = { title: 'twinmesh', version, description };
+        this.document ??= openApiOf(this.table.routes, info, kindSchemas(this.parts.kinds.all()));
         return this.document;
       },
     },

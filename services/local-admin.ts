@@ -57,7 +57,7 @@ export async function everyItem<Item>(
   return items;
 }
 
-export async function localAdmin(settings: Settings): Promise<LocalAdmin> {
+async function localAdmin(settings: Settings): Promise<LocalAdmin> {
   const client = control(settings);
   return (await isRunning(client)) ? throughSocket(client) : withoutServer(settings);
 }

@@ -40,7 +40,7 @@ const COLOURS: Record<string, number> = { fatal: 41, error: 31, warn: 33, info: 
 const HIDDEN = new Set(['level', 'time', 'node', 'msg', 'mod', 'svc', 'ns', 'nodeID', 'err']);
 
 /** `12:03:44 warn  ingest  message  name=value`. Anything that is not a log line passes as it is. */
-export function prettyLines(out: DestinationStream, colours: boolean): DestinationStream {
+function prettyLines(out: DestinationStream, colours: boolean): DestinationStream {
   const paint = (code: number, text: string) => (colours ? `\u001b[${code}m${text}\u001b[0m` : text);
   return {
     write(line: string) {

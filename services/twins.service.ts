@@ -12,7 +12,7 @@ import { entryView } from './twins/entry-view.ts';
 import { fleetStream } from './twins/fleet-stream.ts';
 import { twinEvents } from './twins/twin-events.ts';
 import { twinStream } from './twins/twin-stream.ts';
-import { ENTRY_SCHEMA, EVENT_SCHEMA, RESULT_SCHEMA, VIEW_SCHEMA } from './twins/view-schema.ts';
+import { ENTRY_SCHEMA, EVENT_SCHEMA, RESULT_SCHEMA, TWIN_REF } from './twins/view-schema.ts';
 
 /**
  * One twin: read it, follow it, command it. Commands go to the node that owns the twin, become journal entries and are
@@ -58,7 +58,7 @@ const twins: PartsSchema<Twins> = {
         description:
           'With `Accept: text/event-stream` it is followed live: first the twin, then every journal entry with its revision as id, and the twin again at most every second. `Last-Event-ID` resumes without a gap; `event: reset` says that the journal no longer reaches back.',
         tags: ['twins'],
-        response: VIEW_SCHEMA,
+        response: TWIN_REF,
         stream: 'sse',
       },
       async handler(ctx: TwinContext<{ twinId: string; at?: string }>) {

@@ -37,7 +37,7 @@ export interface DeadLetterLimits {
   maxRows: number;
 }
 
-export const DEAD_LETTER_LIMITS: DeadLetterLimits = {
+const DEAD_LETTER_LIMITS: DeadLetterLimits = {
   maxQueued: 20_000,
   maxQueuedChars: 32_000_000,
   maxPayloadChars: 16_384,
@@ -194,7 +194,7 @@ function isRefused(error: unknown): boolean {
 }
 
 /** Text that PostgreSQL takes: no NUL, no lone surrogates. */
-export function storable(text: string): string {
+function storable(text: string): string {
   const clean = text.includes('\0') ? text.replaceAll('\0', '\u2400') : text;
   return clean.isWellFormed() ? clean : clean.toWellFormed();
 }

@@ -148,7 +148,7 @@ export class Door {
 }
 
 /** The id of an asset; motes send theirs as a number. Throws missing_field, bad_id. */
-export function assetId(id: unknown): string {
+function assetId(id: unknown): string {
   if (typeof id === 'string') {
     if (ID_PATTERN.test(id)) return id;
   } else if (typeof id === 'number') {

@@ -230,9 +230,13 @@ export class Ingress {
   }
 }
 
-const SENTENCES: Record<'conflicting_duplicate' | 'retired' | 'poison', (twinId: string, at: number) => string> = {
+const SENTENCES: Record<
+  'conflicting_duplicate' | 'retired' | 'too_many_metrics' | 'poison',
+  (twinId: string, at: number) => string
+> = {
   conflicting_duplicate: (twinId, at) =>
     `${twinId} has a reading of ${new Date(at).toISOString()} with other values; the first stands.`,
+  too_many_metrics: (twinId) => `${twinId} has learned as many metrics as a twin may; this one is not taken.`,
   retired: (twinId) => `${twinId} is retired and takes nothing new.`,
   poison: (twinId) => `Folding the reading into ${twinId} failed; it is kept as a dead letter.`,
 };

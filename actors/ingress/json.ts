@@ -24,7 +24,7 @@ export type Parsed =
   | { value?: undefined; error: TwinmeshError; text(): string };
 
 /** The text of a payload. Throws `too_large`, `not_json` where it is not UTF-8. */
-export function textOf(payload: Uint8Array | string, maxBytes: number): string {
+function textOf(payload: Uint8Array | string, maxBytes: number): string {
   if (payload.length > maxBytes) throw tooLarge(payload.length, maxBytes);
   if (typeof payload !== 'string') {
     if (!isUtf8(payload)) throw new TwinmeshError('not_json', 'The payload is not UTF-8.');

@@ -51,3 +51,13 @@ export function gaussian(random: Random): number {
   const z = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
   return Math.max(-3, Math.min(3, z));
 }
+
+export const LATE = Symbol('late');
+
+/** What `work` comes to within `ms`, or LATE; rejects as it does. What comes afterwards is dropped. */
+export function within<T>(clock: Clock, work: Promise<T>, ms: number): Promise<T | typeof LATE> {
+  return new Promise((resolve, reject) => {
+    const timer = clock.after(ms, () => resolve(LATE));
+    work.then(resolve, reject).finally(() => timer.cancel());
+  });
+}

@@ -81,4 +81,3 @@ export type Command = CommandHeader &
     | { name: 'offline'; reason: string }
     | { name: 'attributes'; patch: Record<string, string | number | boolean | null> }
   );
-export type CommandName = Command['name'];

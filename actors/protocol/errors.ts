@@ -50,6 +50,11 @@ export const ERRORS = {
     retryable: false,
     remedy: 'A device may publish only as itself; enrol it as a gateway to speak for others.',
   },
+  too_many_metrics: {
+    status: 422,
+    retryable: false,
+    remedy: 'A twin learns up to 64 metrics; send further ones as another device.',
+  },
   retired: { status: 410, retryable: false, remedy: 'The twin is retired; PUT it to take it into service again.' },
   poison: {
     status: 422,

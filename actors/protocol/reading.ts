@@ -26,7 +26,14 @@ export interface Reading {
 }
 
 /** What became of a reading, in the order of its batch. */
-export type Outcome = 'accepted' | 'backfill' | 'duplicate' | 'conflicting_duplicate' | 'retired' | 'poison';
+export type Outcome =
+  | 'accepted'
+  | 'backfill'
+  | 'duplicate'
+  | 'conflicting_duplicate'
+  | 'retired'
+  | 'too_many_metrics'
+  | 'poison';
 
 /** The part of the identity that is not the time: own id, else sensor, metric set and seq. */
 export function identityOf(reading: Reading): string {

@@ -3,7 +3,7 @@ import { TwinmeshError } from '../protocol/errors.ts';
 import type { Emitted } from '../protocol/event.ts';
 import { H, R, RULE_RAISED } from './layout.ts';
 import { alertBody, alertIdOf, clear, type EffectiveRule, rulesFor } from './rules.ts';
-import { REMEMBERED_COMMANDS, type TwinState } from './state.ts';
+import { MAX_DESIRED_CHARS, REMEMBERED_COMMANDS, type TwinState } from './state.ts';
 import { goOffline } from './turn.ts';
 import { deltaOf } from './view.ts';
 
@@ -26,6 +26,21 @@ export function refuse(state: TwinState, command: Command): void {
       return;
     case 'offline':
       return;
+    case 'desired':
+    case 'attributes': {
+      if (retired) throw new TwinmeshError('retired', `${state.twinId} is retired.`);
+      const merged = mergePatch(
+        command.name === 'desired' ? state.aside.desired : state.aside.attributes,
+        command.patch,
+      );
+      if (JSON.stringify(merged).length > MAX_DESIRED_CHARS) {
+        throw new TwinmeshError(
+          'too_large',
+          `The ${command.name} state of ${state.twinId} would be longer than ${MAX_DESIRED_CHARS} characters.`,
+        );
+      }
+      return;
+    }
     default:
       if (retired) throw new TwinmeshError('retired', `${state.twinId} is retired.`);
   }

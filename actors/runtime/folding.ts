@@ -12,7 +12,7 @@ import { identityHash, valuesHash } from './identity.ts';
 import { H } from './layout.ts';
 import type { Part } from './part.ts';
 import type { HostedShard, PendingCommand } from './shard.ts';
-import { newState } from './state.ts';
+import { MAX_OPEN_METRICS, newState, type TwinState } from './state.ts';
 import type { Tunings } from './tunings.ts';
 import { fold } from './turn.ts';
 import { viewOf } from './view.ts';
@@ -146,6 +146,7 @@ export function judgeReading(
   const { state } = activation;
   const { n } = state;
   if (n[H.RETIRED] === 1) return 'retired';
+  if (state.kind.openMetrics && learnsTooMuch(state, reading)) return 'too_many_metrics';
   if (n[H.ACCEPTED] > 0 && reading.at <= n[H.FLOOR]) return 'old';
   // newer than everything folded and without an id of its own: cannot have been seen
   if (reading.at > n[H.AT] && reading.key === undefined) return 'accepted';
@@ -156,6 +157,14 @@ export function judgeReading(
     reading.key !== undefined,
   );
   return recognised === 'new' ? 'accepted' : recognised === 'duplicate' ? 'duplicate' : 'conflicting_duplicate';
+}
+
+/** Judged before the fold: what is refused must not be in the journal. */
+function learnsTooMuch(state: TwinState, reading: Reading): boolean {
+  const known = state.aside.metrics ?? [];
+  let learned = known.length;
+  for (const name of Object.keys(reading.values)) if (!known.includes(name)) learned++;
+  return learned > known.length && learned > MAX_OPEN_METRICS;
 }
 
 /** Where the entry lies: readings in their own table, all else in `entries`. */

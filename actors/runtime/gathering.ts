@@ -207,9 +207,6 @@ export class Gathering {
         judged = foldMessages(shard, part, 1, late, this.#context);
         if (judged > 0 && this.#named === shard) this.#named = null;
         shard.careful -= judged;
-        // what killed or aborted was read before: once nothing is left of that, there is nothing to be careful about
-        const drained = shard.inbox.length === 0 && shard.current === null && !shard.readable;
-        if (shard.careful <= 0 || drained) shard.mode = 'normal';
       }
     }
     for (const activation of part.touched) this.#closing.changed(activation);

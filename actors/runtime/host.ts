@@ -268,7 +268,7 @@ export class Host implements TwinHost {
     if (part.size > 0) this.custody.progressed(shard);
     shard.commitNo++;
     shard.committedSeq += part.events.length;
-    if (shard.mode === 'alone' && part.judged > 0) this.custody.trust(shard);
+    if (shard.mode !== 'normal' && part.judged > 0 && shard.isTrusted) this.custody.trust(shard);
     for (const waiter of part.waiters) waiter.committed();
     if (part.outcomes.length > 0)
       this.options.log.committed(shard.shard, part.outcomes[part.outcomes.length - 1].position, part.outcomes);

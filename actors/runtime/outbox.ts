@@ -50,12 +50,17 @@ export class Outbox {
 
   /** A shard has become ours: goes on after `cursor`. */
   attach(shard: number, cursor: number, committed: number): void {
+    this.detach(shard);
     const lane: Lane = { shard, delivered: cursor, committed, buffer: [] };
     this.#lanes.set(shard, lane);
     if (cursor < committed) this.#wake(lane);
   }
 
   detach(shard: number): void {
+    const lane = this.#lanes.get(shard);
+    if (lane === undefined) return;
+    // a lane that is gone must not take its turn, and its pause, before those that are there
+    this.#ready.delete(lane);
     this.#lanes.delete(shard);
   }
 

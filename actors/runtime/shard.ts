@@ -96,6 +96,12 @@ export class HostedShard {
     this.mode = mode;
   }
 
+  /** After a commit: whether a careful mode may end. What killed or aborted was read before, so nothing is left to be careful about once that is gone. */
+  get isTrusted(): boolean {
+    if (this.mode !== 'single' || this.careful <= 0) return true;
+    return this.inbox.length === 0 && this.current === null && !this.readable;
+  }
+
   nextKey(): number {
     if (this.highestKey < 0) throw new Error('the highest twin key of the shard has not been read');
     this.highestKey = this.highestKey === 0 ? this.shard * TWIN_KEYS_PER_SHARD + 1 : this.highestKey + 1;

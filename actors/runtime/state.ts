@@ -39,6 +39,13 @@ export interface Aside {
   tuning?: Tuning;
 }
 
+/** Metrics that a twin of a kind with open metrics may learn: each costs a block of windows. */
+export const MAX_OPEN_METRICS = 64;
+/** Attributes that a twin keeps; further names are not taken. */
+export const MAX_ATTRIBUTES = 64;
+/** Size of the desired state as JSON text. */
+export const MAX_DESIRED_CHARS = 16_384;
+
 /** How many idempotency keys a twin remembers. */
 export const REMEMBERED_COMMANDS = 64;
 

@@ -7,7 +7,7 @@ import { detect } from './detectors.ts';
 import { identityHash, valuesHash } from './identity.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
 import { type EffectiveRule, judge, judgeTick, nextHold, rulesFor } from './rules.ts';
-import { metricOffset, openMetricOffset, type TwinState, tuningOf } from './state.ts';
+import { MAX_ATTRIBUTES, metricOffset, openMetricOffset, type TwinState, tuningOf } from './state.ts';
 import { deltaOf } from './view.ts';
 
 /**
@@ -127,7 +127,7 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
     n[H.OFFLINE_SINCE] = 0;
     out.push({ type: 'twin.online', at, body: silentSince > 0 ? { offlineSince: silentSince } : {} });
   }
-  if (reading.attributes !== undefined) Object.assign(state.aside.attributes, reading.attributes);
+  if (reading.attributes !== undefined) takeAttributes(state, reading.attributes);
   tellDelta(state, at, out);
   if (reading.unit !== undefined && kind.openMetrics) {
     state.aside.units ??= {};
@@ -148,6 +148,16 @@ function tellDelta(state: TwinState, at: number, out: Emitted[]): void {
   if (told === aside.told) return;
   aside.told = told;
   out.push({ type: 'desired.changed', at, body: { desired: aside.desired, delta, by: state.twinId } });
+}
+
+/** Names beyond the bound are not taken: devices that make up names must not make their twin grow for ever. */
+function takeAttributes(state: TwinState, attributes: Record<string, string | number | boolean>): void {
+  const kept = state.aside.attributes;
+  let room = MAX_ATTRIBUTES - Object.keys(kept).length;
+  for (const name of Object.keys(attributes)) {
+    if (!Object.hasOwn(kept, name) && room-- <= 0) continue;
+    kept[name] = attributes[name];
+  }
 }
 
 export function goOffline(state: TwinState, receivedAt: number, reason: string, out: Emitted[]): void {

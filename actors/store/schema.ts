@@ -78,7 +78,6 @@ create table rule_overrides (
   kind text not null, rule text not null, override jsonb not null, updated_at timestamptz not null default now(), updated_by text,
   primary key (kind, rule)
 );
-create table load_progress (file text primary key, line bigint not null, bytes bigint not null, updated_at timestamptz not null default now());
 create table equipment (
   machine_id text primary key, type text, location text, installation_date date, manufacturer text, model text, status text
 );

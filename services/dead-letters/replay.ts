@@ -61,7 +61,7 @@ export async function replayLetters(
 }
 
 /** Throws `bad_request` for a letter that cannot be sent again. */
-export function resubmission(letter: Letter): Resubmission {
+function resubmission(letter: Letter): Resubmission {
   if (letter.truncated) throw new TwinmeshError('too_large', 'Only the beginning of its payload was kept.');
   const again = { replay: true, arrivedAt: letter.receivedAt.getTime() } as const;
   const colon = letter.source.indexOf(':');

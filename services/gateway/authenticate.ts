@@ -3,12 +3,14 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { sha256 } from '../keys/hashing.ts';
 import type { Caller } from './caller.ts';
+import { asTwinmeshError } from './problem.ts';
 import type { RateLimiter, RateVerdict } from './rate-limit.ts';
 
 /**
  * Who is calling, decided before anything else of the request is looked at.
  *  1. A key is a header (Authorization: Bearer, or x-api-key), never a part of the address, which ends up in logs.
  *  2. A wrong key is refused even where no key is needed, so that nobody believes it works.
+ *     A key that cannot be looked up is no reason to refuse what needs none.
  *  3. The address is that of the connection: X-Forwarded-For is what anybody writes into it.
  *  4. A good key has a budget of its own; an address has one for requests without a key and one for wrong keys. Once
  *     the latter is spent, its unknown keys are refused unseen, which spares the store; keys that were good before are
@@ -20,6 +22,8 @@ export interface Identity {
   loopback: boolean;
   /** METRICS_TOKEN was presented. */
   metricsToken: boolean;
+  /** Why a key could not be looked up: whatever needs one is answered this. */
+  doubt?: TwinmeshError;
 }
 
 export interface AuthenticateOptions {
@@ -49,7 +53,15 @@ export async function identify(req: IncomingMessage, options: AuthenticateOption
   const guesses = `wrong keys:${address}`;
   const budget = await options.limiter.peek(guesses);
   if (!budget.allowed && !options.knows(presented)) admit(budget);
-  const user = await options.authenticate(presented);
+  let user: Caller | null;
+  try {
+    user = await options.authenticate(presented);
+  } catch (thrown) {
+    const doubt = asTwinmeshError(thrown);
+    if (!doubt.spec.retryable) throw thrown;
+    admit(await options.limiter.take(`address:${address}`));
+    return { user: null, loopback, metricsToken: false, doubt };
+  }
   if (user === null) {
     admit(await options.limiter.take(guesses));
     throw new TwinmeshError('unauthenticated', 'The key is not known, or it has been revoked.');
@@ -79,7 +91,7 @@ function admit(verdict: RateVerdict): void {
   throw new TwinmeshError('rate_limited', 'Too many requests.', { retryAfterMs: verdict.retryAfterMs });
 }
 
-export function isLoopback(address: string): boolean {
+function isLoopback(address: string): boolean {
   return address === '::1' || /^(::ffff:)?127\.\d+\.\d+\.\d+$/.test(address);
 }
 

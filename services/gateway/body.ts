@@ -16,7 +16,7 @@ export interface BodyLimits {
 /** Commands and settings are small; whatever needs more says so in its `maxBodyBytes`. */
 const JSON_BODY_BYTES = 262_144;
 
-export function hasBody(req: IncomingMessage): boolean {
+function hasBody(req: IncomingMessage): boolean {
   const length = req.headers['content-length'];
   return req.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
 }
@@ -41,7 +41,7 @@ export async function bodyParams(
 }
 
 /** Reads at most `maxBytes`, unpacked where it is gzip. Throws too_large, unsupported, bad_request. */
-export async function readBody(req: IncomingMessage, maxBytes: number, onContinue?: () => void): Promise<Buffer> {
+async function readBody(req: IncomingMessage, maxBytes: number, onContinue?: () => void): Promise<Buffer> {
   const encoding = (req.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
   if (encoding !== 'identity' && encoding !== 'gzip' && encoding !== 'x-gzip') {
     throw new TwinmeshError('unsupported', 'Content-Encoding may be gzip or left out.');
@@ -76,7 +76,7 @@ function collect(req: IncomingMessage, maxBytes: number): Promise<Buffer> {
 }
 
 /** Members of a JSON object as params; the whole value under `bodyParam` where the action wants it so. */
-export function jsonParams(
+function jsonParams(
   bytes: Uint8Array | string,
   bodyParam: string | undefined,
   limits: JsonLimits,

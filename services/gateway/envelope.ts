@@ -74,7 +74,7 @@ function encode(
 }
 
 /** If-None-Match against one etag, weakly compared as RFC 9110 says. */
-export function matches(header: string | undefined, etag: string): boolean {
+function matches(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false;
   if (header.trim() === '*') return true;
   const strong = (tag: string) => tag.trim().replace(/^W\//, '');

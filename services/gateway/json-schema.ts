@@ -25,7 +25,7 @@ export function objectOf(params: Record<string, unknown>): ObjectSchema {
 }
 
 /** Shorthands in their long form: `'string|optional|min:3'`, `[a, b]` for alternatives, `{ $$type: 'object', … }`. */
-export function ruleOf(definition: unknown): Rule {
+function ruleOf(definition: unknown): Rule {
   if (typeof definition === 'string') return shorthand(definition);
   if (Array.isArray(definition)) return { type: 'multi', rules: definition };
   if (typeof definition !== 'object' || definition === null) return {};

@@ -12,7 +12,12 @@ export interface ApiInfo {
   description: string;
 }
 
-export function openApiOf(routes: readonly Route[], info: ApiInfo): Record<string, unknown> {
+/** `schemas`: components that the routes refer to, beside those of every answer. */
+export function openApiOf(
+  routes: readonly Route[],
+  info: ApiInfo,
+  schemas: Record<string, JsonSchema>,
+): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {};
   const tags = new Set<string>();
   const operationIds = new Map<string, number>();
@@ -40,7 +45,7 @@ export function openApiOf(routes: readonly Route[], info: ApiInfo): Record<strin
         bearer: { type: 'http', scheme: 'bearer', description: 'Authorization: Bearer tm_…' },
         apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' },
       },
-      schemas: { Problem: problemSchema(), Meta: metaSchema() },
+      schemas: { Problem: problemSchema(), Meta: metaSchema(), ...schemas },
       responses: {
         Problem: {
           description: 'What went wrong and what to do about it.',

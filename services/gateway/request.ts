@@ -60,6 +60,7 @@ export function mustBeAdmitted(identity: Identity, access: Access): Caller | nul
   const { user } = identity;
   if (access === 'metrics' && (identity.loopback || identity.metricsToken)) return user;
   if (mayCall(user?.role ?? null, access)) return user;
+  if (identity.doubt) throw identity.doubt;
   if (user === null) throw new TwinmeshError('unauthenticated', 'This needs a key.');
   const needed =
     access === 'device' ? 'device (or operator, or admin)' : `${access === 'metrics' ? 'viewer' : access} or above`;

@@ -1,4 +1,4 @@
-import type { Clock } from '../../actors/protocol/clock.ts';
+import { type Clock, LATE, within } from '../../actors/protocol/clock.ts';
 import { ERRORS } from '../../actors/protocol/errors.ts';
 import type { HostStatus } from '../../actors/runtime/host-api.ts';
 
@@ -48,20 +48,11 @@ export async function probe(options: ProbeOptions): Promise<Readiness> {
 
 async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOptions): Promise<Check> {
   const { remedy } = ERRORS.store_down;
-  const late = Symbol('late');
-  let giveUp = (_: typeof late): void => undefined;
-  const patience = new Promise<typeof late>((resolve) => {
-    giveUp = resolve;
-  });
-  const timer = clock.after(timeoutMs, () => giveUp(late));
   try {
-    const outcome = await Promise.race([store(), patience]);
-    if (outcome !== late) return { ok: true };
+    if ((await within(clock, store(), timeoutMs)) !== LATE) return { ok: true };
     return { ok: false, reason: `no answer within ${timeoutMs} ms`, remedy };
   } catch (error) {
     onFault?.('store', error);
     return { ok: false, reason: 'store down', remedy };
-  } finally {
-    timer.cancel();
   }
 }

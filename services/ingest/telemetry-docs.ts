@@ -22,7 +22,8 @@ export const SUBMIT_SCHEMA: JsonSchema = {
   },
 };
 
-const READING: JsonSchema = {
+/** One reading in the generic format; each kind has its own with its metrics (kind-schemas.ts). */
+export const READING_SCHEMA = {
   type: 'object',
   required: ['twinId', 'values'],
   properties: {
@@ -38,7 +39,10 @@ const READING: JsonSchema = {
     unit: { type: 'string', description: 'For kinds that learn their metrics.' },
     attributes: { type: 'object' },
   },
-};
+} satisfies JsonSchema;
+
+/** Name of the component that is a message of any kind. */
+export const TELEMETRY = 'Telemetry';
 
 const EXAMPLE = { twinId: 'machine:MACHINE_001', at: '2026-01-01T12:00:00Z', values: { temperature: 65.5 } };
 
@@ -50,4 +54,4 @@ export function telemetryBodies(example: Record<string, unknown>, schema?: JsonS
   };
 }
 
-export const TELEMETRY_BODIES = telemetryBodies(EXAMPLE, READING);
+export const TELEMETRY_BODIES = telemetryBodies(EXAMPLE, { $ref: `#/components/schemas/${TELEMETRY}` });

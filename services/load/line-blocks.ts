@@ -6,7 +6,7 @@ import { segments } from './segments.ts';
 /** A line becomes a reading, a reason why it does not, or nothing (a blank line). `row` counts data rows from 0. */
 export type LineReader = (bytes: Buffer, start: number, end: number, row: number) => RawReading | string | undefined;
 
-export const MAX_LINE_BYTES = 1_048_576;
+const MAX_LINE_BYTES = 1_048_576;
 
 /** The lines of a file behind `from` as blocks of readings. */
 export async function* lineBlocks(

@@ -32,7 +32,7 @@ export const EXIT_INTERRUPTED = 130;
 const MESSAGE_BYTES = 524_288;
 const EXAMPLES = 3;
 
-export const LOAD_HELP = `npm run load -- --kind KIND [--map MAP] [options] FILE…
+const LOAD_HELP = `npm run load -- --kind KIND [--map MAP] [options] FILE…
 
 Stores the readings of files: CSV, NDJSON, matrices, Intel lab text; gzip is unpacked by itself.
 Goes on where it was interrupted; loading a file again gives duplicates, which are counted and not stored.

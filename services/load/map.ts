@@ -119,7 +119,3 @@ export function columnsOf(map: DataMap): string[] {
   if (map.key !== undefined) names.add(map.key);
   return [...names];
 }
-
-export function countsFromStart(map: DataMap): boolean {
-  return 'offset' in map.time;
-}

@@ -26,7 +26,7 @@ const PROGRESS_MS = 2_000;
 /** So long the acknowledgements of the last messages may take once it is told to stop. */
 const SETTLE_MS = 5_000;
 
-export const REPLAY_HELP = `npm run replay -- --kind KIND [--map MAP] [options] FILE…
+const REPLAY_HELP = `npm run replay -- --kind KIND [--map MAP] [options] FILE…
 
 Plays files through MQTT as devices would: each asset on its topic, in the format of its kind, with QoS 1, in order of event
 time. The times on the wire are those of the data, so that a second replay gives duplicates.

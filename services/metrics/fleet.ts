@@ -1,5 +1,5 @@
 import { Gauge, type Registry } from 'prom-client';
-import type { Clock } from '../../actors/protocol/clock.ts';
+import { type Clock, within } from '../../actors/protocol/clock.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 
@@ -7,7 +7,7 @@ import type { Sql } from '../../actors/store/sql.ts';
  * Gauges of the fleet, read from the summaries (at most a second old) and kept for a scrape interval.
  *
  *  1. A kind with more than `maxTwins` twins in service has aggregates only: each label value is a time series.
- *  2. A scrape waits for at most one look at the store; without it the last one stands.
+ *  2. A scrape waits for at most one look at the store, and not for long; without it the last one stands.
  */
 export interface FleetOptions {
   registry: Registry;
@@ -20,6 +20,9 @@ export interface FleetOptions {
   keepMs?: number;
 }
 
+/** A scrape that waits for the store loses every other metric just when they are needed. */
+const PATIENCE_MS = 500;
+
 interface Look {
   counts: { kind: string; health: string; online: boolean; twins: number }[];
   aggregates: { kind: string; metric: string; twins: number; avg: number; min: number; max: number }[];
@@ -31,20 +34,27 @@ interface Look {
 export function watchFleet(options: FleetOptions): void {
   const { registry, clock, sql, kinds, maxTwins } = options;
   const keepMs = options.keepMs ?? 10_000;
-  let look: Promise<Look | null> = Promise.resolve(null);
+  let last: Look | null = null;
+  let looking: Promise<void> | null = null;
+  let waited: Promise<unknown> = Promise.resolve();
   let lookedAt = Number.NEGATIVE_INFINITY;
 
-  // Every gauge asks for the same look: the first one of a scrape takes it.
-  const latest = (): Promise<Look | null> => {
-    if (clock.monotonic() - lookedAt >= keepMs) {
+  // Every gauge asks for the same look: the first one of a scrape takes it. While a store that hangs has not answered,
+  // it is not asked again.
+  const latest = async (): Promise<Look | null> => {
+    if (looking === null && clock.monotonic() - lookedAt >= keepMs) {
       lookedAt = clock.monotonic();
-      const before = look;
-      look = lookAt(sql, kinds, maxTwins).catch(() => {
-        options.onFailure();
-        return before;
-      });
+      looking = lookAt(sql, kinds, maxTwins)
+        .then((look) => {
+          last = look;
+        }, options.onFailure)
+        .finally(() => {
+          looking = null;
+        });
+      waited = within(clock, looking, PATIENCE_MS);
     }
-    return look;
+    await waited;
+    return last;
   };
 
   const gauge = (name: string, help: string, labelNames: string[], fill: (gauge: Gauge, look: Look) => void): void => {

@@ -7,7 +7,7 @@ import type { CommandOptions, CommandResult, TwinHost } from '../../actors/runti
 import type { CallMeta } from '../gateway/caller.ts';
 
 /** From a request to a command: who, under which idempotency key, on which revision. */
-export const COMMAND_DEADLINE_MS = 10_000;
+const COMMAND_DEADLINE_MS = 10_000;
 
 /**
  * The header of the caller's command. Keys of different callers never meet; without one every request is a new command.

@@ -97,13 +97,17 @@ export const VIEW_SCHEMA = {
   },
 };
 
+/** Name of the component that is a twin of any kind (kind-schemas.ts). */
+export const TWIN = 'Twin';
+export const TWIN_REF = { $ref: `#/components/schemas/${TWIN}` };
+
 export const RESULT_SCHEMA = {
   type: 'object',
   required: ['revision', 'repeated', 'twin'],
   properties: {
     revision: { type: 'integer', description: 'Journal entry of the command.' },
     repeated: { type: 'boolean', description: 'The same Idempotency-Key had been seen before.' },
-    twin: VIEW_SCHEMA,
+    twin: TWIN_REF,
   },
 };
 

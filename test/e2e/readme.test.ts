@@ -87,7 +87,17 @@ describe('README', () => {
     expect(JSON.parse(await shell(lineWith('/api/v1/twins/machine:MACHINE_001'))).data.twinId).toBe(
       'machine:MACHINE_001',
     );
-    expect(JSON.parse(await shell(lineWith('"overheating"'))).status).toBe('success');
+  });
+
+  it('breaks a machine, and it shows', async () => {
+    await eventually(
+      () => twin('machine:MACHINE_001'),
+      (found) => found !== undefined,
+    );
+    expect(JSON.parse(await shell(lineWith('"power_surge"'))).status).toBe('success');
+    const alerts = () =>
+      shell('curl -s -H "Authorization: Bearer $KEY" "http://127.0.0.1:8080/api/v1/alerts?twinId=machine:MACHINE_001"');
+    await eventually(alerts, (text) => text.includes('"alert_type":"power_surge"'));
   });
 
   it.skipIf(!hasMosquitto && process.env.REQUIRE_SERVERS !== '1')('feeds a new device with mosquitto_pub', async () => {

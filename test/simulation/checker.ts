@@ -9,6 +9,7 @@ import type { Sent } from './workload.ts';
 /** Watches a run for one promise. Says so through `Trace.fail` when it is broken. */
 export interface Checker {
   readonly name: string;
+  onBeat?(node: string): void;
   onClaimed?(row: ShardRow, node: string): void;
   onCommitted?(cut: Cut, landed: ReadonlySet<number>, process: Process): void;
   /** A node hands events to the sink; `accepted` are those that the consumer had not passed yet. */

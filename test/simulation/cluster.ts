@@ -72,6 +72,8 @@ export class Cluster {
   vanished = new Set<string>();
   /** What each process folds with. */
   readonly #kindsOf = new Map<Process, readonly Kind[]>();
+  /** Room for nearly all twins of a host, or for hardly any. */
+  readonly #residentBytes: number;
   #names = 0;
   #processes = 0;
 
@@ -80,10 +82,14 @@ export class Cluster {
     this.embedded = options.log === 'memory';
     this.only = options.only;
     this.random = seededRandom(seed);
+    this.#residentBytes = this.random() < 0.5 ? 24_000 : 6_000;
     this.trace = new Trace(() => this.scheduler.time, options.print ?? null);
     this.network = new Network(this.scheduler, this.fork());
     this.history = new History(SHARDS, (checker, message) => this.trace.fail(checker, message));
     this.store = new StoreServer(KINDS, SHARDS, {
+      beaten: (node) => {
+        for (const checker of this.checkers) checker.onBeat?.(node);
+      },
       claimed: (rows, node) => this.#claimed(rows, node),
       committed: (cut, landed, process) => this.#committed(cut, landed, process),
     });
@@ -138,7 +144,7 @@ export class Cluster {
       cutMaxEntries: 40,
       tailMaxEntries: 60,
       passivateAfterMs: 2_500,
-      maxResidentBytes: 24_000,
+      maxResidentBytes: this.#residentBytes,
       claimAtOnce: 3,
     });
     const node: Node = { name, process, host, store, log, kinds: this.kinds };

@@ -7,6 +7,7 @@ import { Lost, type Network } from './network.ts';
 
 /** What the store tells those who watch it: effects as they happened, whoever still waits for the answer. */
 export interface StoreWatcher {
+  beaten(node: string): void;
   claimed(rows: readonly ShardRow[], node: string): void;
   committed(cut: Cut, landed: ReadonlySet<number>, process: Process): void;
 }
@@ -40,6 +41,11 @@ export class StoreServer {
     return landed;
   }
 
+  beat(node: string): void {
+    this.ledger.beat(node);
+    this.#watcher.beaten(node);
+  }
+
   claim(node: string, wanted: Parameters<Store['claim']>[1]): ShardRow[] {
     const rows = this.ledger.claim(node, wanted);
     this.#watcher.claimed(rows, node);
@@ -64,7 +70,7 @@ export function connectStore(server: StoreServer, network: Network, process: Pro
     open: () => Promise.resolve(),
     close: () => Promise.resolve(),
     ping: () => ask(() => undefined),
-    beat: (node) => ask(() => ledger.beat(node)),
+    beat: (node) => ask(() => server.beat(node)),
     nodes: () => ask(() => ledger.nodes()),
     removeNode: (node) => ask(() => ledger.removeNode(node)),
     shards: () => ask(() => ledger.shards()),

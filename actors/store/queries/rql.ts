@@ -37,7 +37,7 @@ export interface Value {
 export const MAX_LENGTH = 4_096;
 export const MAX_DEPTH = 16;
 export const MAX_NODES = 200;
-export const MAX_VALUES = 200;
+const MAX_VALUES = 200;
 
 const COMPARISONS = new Set<string>(['eq', 'ne', 'gt', 'ge', 'lt', 'le', 'like']);
 const NUMBER = /^-?\d+(\.\d+)?([eE][+-]?\d{1,3})?$/;

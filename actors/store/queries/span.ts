@@ -3,7 +3,7 @@ import { TwinmeshError } from '../../protocol/errors.ts';
 
 /** Times are before the year 2200, as at the door. */
 export const LATEST_MS = Date.UTC(2200, 0, 1);
-export const SECOND_MS = 1_000;
+const SECOND_MS = 1_000;
 export const MINUTE_MS = 60 * SECOND_MS;
 export const HOUR_MS = 60 * MINUTE_MS;
 export const DAY_MS = 24 * HOUR_MS;

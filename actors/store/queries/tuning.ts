@@ -103,7 +103,7 @@ export async function patchRule(sql: Sql, kind: Kind, rule: string, patch: RuleP
 }
 
 /** Throws `bad_request` with every fault. */
-export function checkPatch(kind: Kind, rule: RuleDefinition, patch: RulePatch): void {
+function checkPatch(kind: Kind, rule: RuleDefinition, patch: RulePatch): void {
   const faults: string[] = [];
   for (const [name, value] of Object.entries(patch)) {
     if (value === undefined) continue;

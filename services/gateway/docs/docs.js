@@ -6,6 +6,8 @@ const main = document.getElementById('operations');
 const sections = document.getElementById('sections');
 const operations = [];
 let openStream = null;
+/** The document, once it is here. */
+let api = null;
 
 // The key stays in this tab only.
 keyField.value = sessionStorage.getItem('key') ?? '';
@@ -53,7 +55,7 @@ function sample(schema, depth = 0) {
   return type === 'string' ? '' : null;
 }
 
-function draw(api) {
+function draw() {
   document.getElementById('version').textContent = `API ${api.info.version}`;
   main.replaceChildren(el('p', {}, `${api.info.description} Put a key into the field above to try an operation.`));
   const byTag = new Map();
@@ -133,9 +135,15 @@ function inside(path, method, operation) {
     el('div', { class: 'row' }, send, live, stop, status),
     answer,
     data && Object.keys(data).length > 0
-      ? el('details', {}, el('summary', {}, 'Shape of the answer'), el('pre', {}, JSON.stringify(data, null, 2)))
+      ? el('details', {}, el('summary', {}, 'Shape of the answer'), el('pre', {}, JSON.stringify(data, resolved, 2)))
       : null,
   );
+}
+
+/** Replaces references by what they lead to; none leads back to itself. */
+function resolved(_key, value) {
+  if (typeof value?.$ref !== 'string') return value;
+  return value.$ref.split('/').slice(1).reduce((node, name) => node?.[name], api) ?? value;
 }
 
 /** Text with its `code` set as code. */
@@ -243,8 +251,9 @@ function filter() {
 
 fetch('/openapi.json')
   .then((response) => response.json())
-  .then((api) => {
-    draw(api);
+  .then((document) => {
+    api = document;
+    draw();
     const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
     if (target instanceof HTMLDetailsElement) target.open = true;
     target?.scrollIntoView();

@@ -11,6 +11,10 @@ const KNOWN = new Set([
   'additionalProperties',
   'items',
   'anyOf',
+  'oneOf',
+  'allOf',
+  'discriminator',
+  'x-unit',
   'format',
   'description',
   'default',
@@ -49,6 +53,11 @@ export function faultsOf(value: unknown, schema: Schema, root: Schema, at = '$')
   if (Array.isArray(schema.enum) && !schema.enum.includes(value)) fault(`is none of ${schema.enum.join(', ')}`);
   if (Array.isArray(schema.anyOf) && !schema.anyOf.some((each) => faultsOf(value, each, root, at).length === 0))
     fault('fits nothing of anyOf');
+  if (Array.isArray(schema.oneOf)) {
+    const fits = schema.oneOf.filter((each) => faultsOf(value, each, root, at).length === 0).length;
+    if (fits !== 1) fault(`fits ${fits} of oneOf`);
+  }
+  for (const each of (schema.allOf ?? []) as Schema[]) faults.push(...faultsOf(value, each, root, at));
   if (typeof value === 'number') {
     if (typeof schema.minimum === 'number' && value < schema.minimum) fault('is too small');
     if (typeof schema.maximum === 'number' && value > schema.maximum) fault('is too large');

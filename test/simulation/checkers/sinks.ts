@@ -7,29 +7,35 @@ import { type Cluster, type Node, SHARDS, TTL_MS } from '../cluster.ts';
  * Sinks get every committed event, in order of seq, and only from a node that may speak for the shard. Order and
  * completeness are seen by the consumer; here: who speaks.
  *
- * A node may speak late for as long as it cannot know: at most ttl after another one has claimed the shard.
+ * A node may speak for as long as its own beat says that nobody can have taken its place: ttl after the last one.
  */
 export class Sinks implements Checker {
   readonly name = 'sinks';
   readonly #cluster: Cluster;
-  readonly #claimed = Array.from({ length: SHARDS }, () => ({ node: '', epoch: 0, at: 0 }));
+  readonly #owners = new Array<string>(SHARDS).fill('');
+  /** When each node's beat was last written. */
+  readonly #beats = new Map<string, number>();
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
   }
 
   onClaimed(row: ShardRow, node: string): void {
-    this.#claimed[row.shard] = { node, epoch: row.epoch, at: this.#cluster.scheduler.time };
+    this.#owners[row.shard] = node;
+  }
+
+  onBeat(node: string): void {
+    this.#beats.set(node, this.#cluster.scheduler.time);
   }
 
   onDelivery(node: Node, events: readonly TwinEvent[]): void {
     const { shard, seq } = events[0];
-    const { node: owner, at } = this.#claimed[shard];
-    const lateMs = this.#cluster.scheduler.time - at;
-    if (owner !== node.name && lateMs > TTL_MS) {
+    const owner = this.#owners[shard];
+    const silentMs = this.#cluster.scheduler.time - (this.#beats.get(node.name) ?? 0);
+    if (owner !== node.name && silentMs > TTL_MS) {
       this.#cluster.trace.fail(
         this.name,
-        `${node.name} delivers event ${seq} of shard ${shard}, which ${owner} claimed ${Math.round(lateMs)} ms ago`,
+        `${node.name} delivers event ${seq} of shard ${shard}, which ${owner} has; its beat is ${Math.round(silentMs)} ms old`,
       );
     }
   }

@@ -1,7 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, expect, it } from 'vitest';
+import { TwinmeshError } from '../../../actors/protocol/errors.ts';
 import { identify, presentedKey } from '../../../services/gateway/authenticate.ts';
 import { MemoryRateLimiter } from '../../../services/gateway/rate-limit.ts';
+import { mustBeAdmitted } from '../../../services/gateway/request.ts';
 
 const USER = { keyId: 'k1', name: 'n', role: 'viewer' } as const;
 
@@ -13,6 +15,7 @@ function gate(perMinute = 5) {
     metricsToken: 'a-token-of-some-length',
     authenticate: async (key: string) => {
       looked++;
+      if (key === 'unlucky') throw new TwinmeshError('store_down', 'away');
       return key === 'good' ? USER : null;
     },
     knows: (key: string) => key === 'good',
@@ -52,6 +55,12 @@ describe('identify', () => {
       metricsToken: true,
     });
     await expect(call({ 'x-api-key': 'bad' })).rejects.toMatchObject({ code: 'unauthenticated' });
+  });
+
+  it('is in doubt when a key cannot be looked up, which matters only where one is needed', async () => {
+    const identity = await gate().call({ 'x-api-key': 'unlucky' });
+    expect(mustBeAdmitted(identity, 'public')).toBeNull();
+    expect(() => mustBeAdmitted(identity, 'viewer')).toThrow(expect.objectContaining({ code: 'store_down' }));
   });
 
   it('believes the connection about the address, not the headers', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Sql } from '../../../actors/store/sql.ts';
+import { type Sql, SqlError } from '../../../actors/store/sql.ts';
 import { mintKey, parseKey, provesHash } from '../../../services/keys/hashing.ts';
 import { KeyRing } from '../../../services/keys/keyring.ts';
 import { FakeClock, settle } from './fake-clock.ts';
@@ -10,6 +10,7 @@ class FakeKeys implements Sql {
   touched: string[][] = [];
   asked = 0;
   hold: Promise<void> | undefined;
+  down = false;
 
   async query<Row>(text: string, params: readonly unknown[] = []): Promise<Row[]> {
     if (text.startsWith('update')) {
@@ -17,6 +18,7 @@ class FakeKeys implements Sql {
       return [];
     }
     this.asked++;
+    if (this.down) throw new SqlError('not_sent', 'away');
     const id = params[0] as string;
     const row = this.rows.get(id);
     const answer = row ? [{ id, name: id, role: row.role, twinId: null, gateway: false, hash: row.hash }] : [];
@@ -31,7 +33,7 @@ class FakeKeys implements Sql {
 function setup() {
   const sql = new FakeKeys();
   const clock = new FakeClock();
-  const ring = new KeyRing(sql, { clock, ttlMs: 1000, touchAfterMs: 100, maxEntries: 3 });
+  const ring = new KeyRing(sql, { clock, ttlMs: 1000, graceMs: 60_000, touchAfterMs: 100, maxEntries: 3 });
   const make = () => {
     const minted = mintKey();
     sql.rows.set(minted.id, { hash: minted.hash, role: 'viewer' });
@@ -115,6 +117,43 @@ describe('KeyRing', () => {
     ring.forget(id);
     expect(ring.knows(key)).toBe(false);
     expect(sql.asked).toBe(1);
+  });
+
+  it('lets a key that was good live on while the store is away, for a while, and no other', async () => {
+    const { ring, make, sql, clock } = setup();
+    const { key, id } = make();
+    const caller = await ring.authenticate(key);
+    sql.down = true;
+    clock.advance(1001);
+    expect(await ring.authenticate(key)).toEqual(caller);
+    const asked = sql.asked;
+    expect(await ring.authenticate(key)).toEqual(caller);
+    expect(sql.asked).toBe(asked);
+    await expect(ring.authenticate(make().key)).rejects.toMatchObject({ code: 'store_down' });
+    await expect(ring.authenticate(mintKey(id).key)).rejects.toMatchObject({ code: 'store_down' });
+    clock.advance(60_000);
+    await expect(ring.authenticate(key)).rejects.toMatchObject({ code: 'store_down' });
+    sql.down = false;
+    expect(await ring.authenticate(key)).toEqual(caller);
+    sql.down = true;
+    ring.forget(id);
+    await expect(ring.authenticate(key)).rejects.toMatchObject({ code: 'store_down' });
+  });
+
+  it('waits only so long for a store that hangs, and believes a revocation of that time', async () => {
+    const { ring, make, sql, clock } = setup();
+    const { key, id } = make();
+    const caller = await ring.authenticate(key);
+    clock.advance(1001);
+    sql.hold = new Promise(() => undefined);
+    const asking = ring.authenticate(key);
+    clock.advance(1000);
+    expect(await asking).toEqual(caller);
+    clock.advance(5001);
+    const again = expect(ring.authenticate(key)).rejects.toMatchObject({ code: 'store_down' });
+    ring.forget(id);
+    clock.advance(1000);
+    await again;
   });
 
   it('forgets a rotated key', async () => {

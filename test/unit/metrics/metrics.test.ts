@@ -5,6 +5,7 @@ import { systemClock } from '../../../actors/protocol/clock.ts';
 import type { TwinEvent } from '../../../actors/protocol/event.ts';
 import type { HostCounters, HostStatus } from '../../../actors/runtime/host-api.ts';
 import { Metrics } from '../../../services/metrics.ts';
+import { FakeClock, settle } from '../gateway/fake-clock.ts';
 
 const counters: HostCounters = {
   accepted: 7,
@@ -170,6 +171,29 @@ describe('gauges of twins', () => {
     metrics.followFleet({ sql, kinds: [battery], maxTwins: 10 });
     await metrics.text();
     expect(await sampleOf(metrics, 'twinmesh_scrape_failures_total{source="fleet"}')).toBe(1);
+    metrics.close();
+  });
+
+  it('show the last look while the store hangs, and ask it once', async () => {
+    const clock = new FakeClock();
+    const metrics = new Metrics(clock);
+    const store = rows(fleet);
+    let hangs = false;
+    const query = <Row>(text: string, params?: readonly unknown[]) =>
+      hangs ? new Promise<Row[]>(() => asked++) : store.query<Row>(text, params);
+    let asked = 0;
+    metrics.followFleet({ sql: { query }, kinds: [battery], maxTwins: 10 });
+    const series = 'twinmesh_twins{kind="battery",health="ok",online="true"}';
+    expect(await sampleOf(metrics, series)).toBe(2);
+    hangs = true;
+    clock.advance(10_000);
+    const scrape = sampleOf(metrics, series);
+    await settle();
+    clock.advance(500);
+    expect(await scrape).toBe(2);
+    clock.advance(10_000);
+    expect(await sampleOf(metrics, series)).toBe(2);
+    expect(asked).toBe(1);
     metrics.close();
   });
 });

@@ -3,6 +3,9 @@ import { describe, expect, it } from 'vitest';
 import type { Entry } from '../../../actors/protocol/entry.ts';
 import type { Emitted } from '../../../actors/protocol/event.ts';
 import { defineTwin } from '../../../actors/protocol/kind.ts';
+import { Activation } from '../../../actors/runtime/activation.ts';
+import { refuse } from '../../../actors/runtime/commands.ts';
+import { judgeReading } from '../../../actors/runtime/folding.ts';
 import { H } from '../../../actors/runtime/layout.ts';
 import { decodeSnapshot, encodeSnapshot, SNAPSHOT_SHAPE } from '../../../actors/runtime/snapshot.ts';
 import { newState, type TwinState } from '../../../actors/runtime/state.ts';
@@ -264,6 +267,49 @@ describe('the turn', () => {
       }),
       { numRuns: 60 },
     );
+  });
+});
+
+describe('what a device makes up', () => {
+  it('is bounded: attributes beyond the limit are not taken, known ones still change', () => {
+    const b = new Bench();
+    const send = (at: number, attributes: Record<string, string>) =>
+      b.fold({
+        type: 'reading',
+        revision: 0,
+        receivedAt: T0 + at,
+        reading: { kind: 'boiler', id: 'b', at: T0 + at, values: { pressure: 5 }, attributes },
+      });
+    for (let i = 0; i < 100; i++) send(i, { [`name${i}`]: 'x' });
+    expect(Object.keys(b.view().attributes)).toHaveLength(64);
+    send(200, { name1: 'changed', name99: 'no' });
+    expect(b.view().attributes).toMatchObject({ name1: 'changed' });
+    expect(b.view().attributes).not.toHaveProperty('name99');
+  });
+
+  it('is bounded: a twin learns 64 metrics and goes on with those', () => {
+    const open = defineTwin({
+      ...definition,
+      kind: 'gadget',
+      openMetrics: true,
+      metrics: {},
+      rules: [],
+      detectors: {},
+    });
+    const activation = new Activation(1, newState(open, 'gadget:g'), { duplicates: 0, backfilled: 0 }, 0);
+    const reading = (i: number, metric: string) => ({ kind: 'gadget', id: 'g', at: T0 + i, values: { [metric]: i } });
+    for (let i = 0; i < 64; i++) {
+      expect(judgeReading(activation, reading(i, `m${i}`))).toBe('accepted');
+      fold(activation.state, { type: 'reading', revision: i + 1, receivedAt: T0, reading: reading(i, `m${i}`) }, []);
+    }
+    expect(judgeReading(activation, reading(100, 'another'))).toBe('too_many_metrics');
+    expect(judgeReading(activation, reading(100, 'm7'))).toBe('accepted');
+  });
+
+  it('is bounded: a desired state of unreasonable size is refused', () => {
+    const { state } = new Bench().read(0, { pressure: 5 });
+    const patch = { note: 'x'.repeat(20_000) };
+    expect(() => refuse(state, { name: 'desired', patch, key: 'k', by: 'anna' })).toThrow(/longer than/);
   });
 });
 
