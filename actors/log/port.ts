@@ -12,6 +12,8 @@ import type { Outcome, Reading } from '../protocol/reading.ts';
 export interface Log {
   /** True where `append` resolves before the commit and survives the death of any process. */
   readonly durable: boolean;
+  /** Moves whenever the connection was lost: what `at` and `seek` answered before says nothing of the log after. Absent where there is none to lose. */
+  readonly connections?: number;
   /** Appends one batch of one shard. `wait: 'commit'` resolves after the twins have it, with the outcome of each reading. */
   append(batch: LogBatch, options?: { wait?: 'durable' | 'commit' }): Promise<Appended>;
   /**

@@ -246,6 +246,15 @@ export class Custody {
 
   /** The log may have gone back (power loss, restore): then what stands at our position is not what we folded. */
   async #positionToReadFrom(row: ShardRow): Promise<number> {
+    const { log } = this.#host.options;
+    for (;;) {
+      const { connections } = log;
+      const position = await this.#lookUpPosition(row);
+      if (log.connections === connections) return position;
+    }
+  }
+
+  async #lookUpPosition(row: ShardRow): Promise<number> {
     if (row.positionId === null || row.positionAt === null) return row.position;
     const mark = await this.#host.options.log.at(row.shard, row.position);
     if (mark === 'untracked' || isThat(mark, row.positionId, row.positionAt)) return row.position;

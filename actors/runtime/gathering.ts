@@ -11,10 +11,10 @@ import {
   foldCommands,
   foldMessages,
   foldTicks,
-  judgeReading,
   Poisoned,
 } from './folding.ts';
 import type { Host } from './host.ts';
+import { judgeReading } from './judging.ts';
 import { applyLate, decideLate } from './late.ts';
 import { Part } from './part.ts';
 import { activate } from './recovery.ts';

@@ -74,6 +74,7 @@ export class Cluster {
   readonly #kindsOf = new Map<Process, readonly Kind[]>();
   /** Room for nearly all twins of a host, or for hardly any. */
   readonly #residentBytes: number;
+  readonly #passivateAfterMs: number;
   #names = 0;
   #processes = 0;
 
@@ -83,6 +84,7 @@ export class Cluster {
     this.only = options.only;
     this.random = seededRandom(seed);
     this.#residentBytes = this.random() < 0.5 ? 24_000 : 6_000;
+    this.#passivateAfterMs = this.random() < 0.5 ? 2_500 : 60_000;
     this.trace = new Trace(() => this.scheduler.time, options.print ?? null);
     this.network = new Network(this.scheduler, this.fork());
     this.history = new History(SHARDS, (checker, message) => this.trace.fail(checker, message));
@@ -143,7 +145,7 @@ export class Cluster {
       latenessMs: LATENESS_MS,
       cutMaxEntries: 40,
       tailMaxEntries: 60,
-      passivateAfterMs: 2_500,
+      passivateAfterMs: this.#passivateAfterMs,
       maxResidentBytes: this.#residentBytes,
       claimAtOnce: 3,
     });

@@ -122,6 +122,7 @@ const FETCH_MESSAGES = 8;
 /** One process's connection to the log. */
 export class LogConnection implements Log {
   readonly durable = true;
+  connections = 0;
   readonly #server: LogServer;
   readonly #network: Network;
   readonly #process: Process;
@@ -224,6 +225,7 @@ export class LogConnection implements Log {
 
   /** The connection is gone and comes back in a moment: what was not taken is fetched again. */
   broken(): void {
+    this.connections++;
     for (const reader of this.#readers.values()) {
       if (reader.closed) continue;
       reader.broken = true;

@@ -370,7 +370,7 @@ export function difference(view: TwinView, expected: Expected): string | null {
       for (const [name, value] of Object.entries(should) as [string, number | null | undefined][]) {
         if (value === undefined) continue;
         // times are of the order of 10^12 ms: the running moments of a slope keep about five digits of seconds
-        const within = name === 'slope' ? 1e-3 : 1e-6;
+        const within = name === 'slope' || name === 'z' ? 1e-3 : 1e-6;
         if (!is || !near(is[name], value, within))
           return `${metric} ${window} ${name} is ${is?.[name]}, expected ${value}`;
       }

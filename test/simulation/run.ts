@@ -20,6 +20,8 @@ export interface Outcome {
 
 /** How long after the faults have stopped everything has to be done, ms. */
 const BOUND_MS = 30_000;
+/** Longer than any kind of the simulation waits for its devices, ms. */
+const SILENCE_MS = 10_000;
 /** A reading that kills its process does so several times before it is found out. */
 const KILLER_BOUND_MS = 150_000;
 
@@ -45,6 +47,9 @@ export async function run(seed: number, options: ClusterOptions = {}): Promise<O
         await c.run(500);
       }
     }
+    // the devices stay silent: every twin has to notice
+    await c.run(SILENCE_MS);
+    if (!c.broken) await rest(c, BOUND_MS);
   } catch (error) {
     c.trace.fail('process', String(error instanceof Error ? error.stack : error));
   } finally {

@@ -40,7 +40,7 @@ export function statisticsOf(readings: readonly Reading[], last: number): Window
     max: Math.max(...values),
     last,
     slope: count > 1 && spreadAt > 0 ? (covariance / spreadAt) * 1000 : null,
-    z: without.length < 2 ? null : stdWithout > 1e-6 ? (last - meanOf(without)) / stdWithout : undefined,
+    z: without.length < 2 ? null : stdWithout > 1e-4 ? (last - meanOf(without)) / stdWithout : undefined,
   };
 }
 

@@ -5,7 +5,7 @@ import type { Emitted } from '../../../actors/protocol/event.ts';
 import { defineTwin } from '../../../actors/protocol/kind.ts';
 import { Activation } from '../../../actors/runtime/activation.ts';
 import { refuse } from '../../../actors/runtime/commands.ts';
-import { judgeReading } from '../../../actors/runtime/folding.ts';
+import { judgeReading } from '../../../actors/runtime/judging.ts';
 import { H } from '../../../actors/runtime/layout.ts';
 import { decodeSnapshot, encodeSnapshot, SNAPSHOT_SHAPE } from '../../../actors/runtime/snapshot.ts';
 import { newState, type TwinState } from '../../../actors/runtime/state.ts';
