@@ -160,7 +160,7 @@ export const CATALOGUE = {
     67_108_864,
     'ingest',
     1_048_576,
-    'One MQTT message or one NDJSON line may be so long; a longer one is refused as too_large. Every connection may hold that much memory.',
+    'One MQTT message or one NDJSON line may be so long; a longer one is refused as too_large. Every MQTT connection may hold that much memory, and 16 MiB in any case: what is larger than both costs its sender the connection.',
   ),
 
   // access

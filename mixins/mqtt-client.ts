@@ -30,6 +30,8 @@ export interface MqttClientOptions {
   clock: Clock;
   random: Random;
   maxWaiting?: number;
+  /** The broker is asked to send no larger packet (MQTT 5). Default 16 MiB. */
+  maxPacketBytes?: number;
   keepaliveS?: number;
   backoffMs?: { first: number; most: number };
 }
@@ -175,7 +177,7 @@ export class MqttClient {
             properties: {
               sessionExpiryInterval: 0xffffffff,
               receiveMaximum: Math.min(this.#maxWaiting, 65_535),
-              maximumPacketSize: MAX_PACKET_BYTES,
+              maximumPacketSize: this.#options.maxPacketBytes ?? MAX_PACKET_BYTES,
             },
           }
         : {}),

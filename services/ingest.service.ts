@@ -225,6 +225,16 @@ const ingest: PartsSchema<Ingest> = {
       () => mqtt.status().connections,
     );
     metrics.followGauge(
+      'twinmesh_mqtt_refused_sign_ins',
+      'MQTT connections refused for their key since start.',
+      () => mqtt.status().refusedSignIns,
+    );
+    metrics.followGauge(
+      'twinmesh_mqtt_dropped',
+      'Messages that MQTT subscribers did not get since start, because they were slow or away for too long.',
+      () => mqtt.status().dropped,
+    );
+    metrics.followGauge(
       'twinmesh_dead_letters_dropped',
       'Refused messages that could not be kept.',
       () => deadLetters.dropped,

@@ -25,7 +25,7 @@ export interface Tenant {
   take(rows: readonly ShardRow[]): void;
   /** Somebody else should have it: finish, snapshot, commit, release. */
   drain(shard: number): void;
-  /** Somebody else may have it, or be about to: claim it under the next epoch before serving it again. */
+  /** Where we hold it or are recovering it: somebody else may have it, or be about to. Claim it under the next epoch before serving it. */
   renew(shard: number): void;
   /** Somebody else has it already. */
   drop(shard: number, why: string): void;
@@ -149,11 +149,8 @@ export class Keeper {
         tenant.drop(row.shard, `epoch ${row.epoch} belongs to ${row.owner ?? 'nobody'}`);
         continue;
       }
-      if (tenant.isBusy(row.shard)) continue;
-      if (held !== undefined && doubted) {
-        tenant.renew(row.shard);
-        continue;
-      }
+      if (doubted) tenant.renew(row.shard);
+      if (tenant.isBusy(row.shard) || (doubted && held !== undefined)) continue;
       const wanted = wantedOwner(row.shard, living);
       if (held !== undefined) {
         if (wanted !== node && wanted !== null) tenant.drain(row.shard);

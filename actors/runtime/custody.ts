@@ -27,6 +27,7 @@ import { isPending, SUSPECT } from './suspicion.ts';
  *  2  A shard that is being recovered, released or claimed anew is busy: nobody else here touches it.
  *  3  Whoever waits for a shard that is lost is told so, or goes on waiting on what takes its place.
  */
+const STOOD_STILL = 'our beat stood still; somebody else may have claimed it';
 const RECOVERIES_AT_ONCE = 8;
 /** Shards claimed so often without progress are folded one reading a cut. */
 const PATIENCE = 3;
@@ -40,6 +41,8 @@ export class Custody {
   /** Shards on their way in or out. */
   readonly busy = new Set<number>();
   readonly #host: Host;
+  /** Being recovered under a claim that may have been overtaken while our beat stood still. */
+  readonly #doubtful = new Set<number>();
   readonly #modes = new Map<number, { mode: ShardMode; careful: number }>();
   /** Times in a row that a shard had to be claimed anew. */
   readonly #setbacks = new Map<number, number>();
@@ -167,6 +170,7 @@ export class Custody {
         shard.commands.push(...commands);
         shard.reads.push(...reads);
         this.busy.delete(row.shard);
+        if (this.#doubtful.delete(row.shard)) this.reclaim(shard, STOOD_STILL);
         if (this.#host.state === 'draining') this.drain(row.shard);
         this.#host.signal();
         return;
@@ -207,7 +211,6 @@ export class Custody {
       if (activation.tail > 0) shard.dirty.add(activation);
       entries += activation.tail;
       this.#host.counters.activations++;
-      this.#host.wakes.schedule(activation);
     }
     const suspect = (await store.cursors(SUSPECT, [row.shard])).get(row.shard) ?? 0;
     this.#host.suspects.set(row.shard, suspect);
@@ -223,6 +226,8 @@ export class Custody {
     const after = await this.#positionToReadFrom(row);
     if (this.#host.state === 'stopped') throw new Error('the node stopped');
     this.shards.set(row.shard, shard);
+    // only now: a wake that falls due while the shard is not ours yet finds nobody and is not asked for again
+    for (const activation of shard.twins.values()) this.#host.wakes.schedule(activation);
     for (const [i, outbox] of outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
     for (const outbox of this.#host.outboxes) if (!outboxes.includes(outbox)) void this.#host.follow(outbox, [shard]);
     // in a log that went back the numbers stand for other messages, which nobody has committed
@@ -298,7 +303,11 @@ export class Custody {
 
   renew(shardNumber: number): void {
     const shard = this.shards.get(shardNumber);
-    if (shard) this.#host.checkpoint.abandon(shard, 'our beat stood still; somebody else may have claimed it');
+    if (shard === undefined) {
+      if (this.busy.has(shardNumber)) this.#doubtful.add(shardNumber);
+    } else if (!shard.draining) {
+      this.#host.checkpoint.abandon(shard, STOOD_STILL);
+    }
   }
 
   drain(shardNumber: number): void {

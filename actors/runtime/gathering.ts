@@ -51,6 +51,8 @@ export class Gathering {
   #exclusiveTurn = false;
   /** Shard whose next reading has been named as suspect: nothing else is folded before that reading, or it would be blamed for it. */
   #named: HostedShard | null = null;
+  /** Shard → the reading that this process named last. */
+  readonly #namedHere = new Map<number, number>();
 
   constructor(host: Host, course: Course, building: Building, closing: Closing) {
     this.#host = host;
@@ -241,14 +243,21 @@ export class Gathering {
     if (activation === undefined || judgeReading(activation, reading) !== 'accepted') return true;
     const mark = suspicionOf(message.position, index, 0);
     if (shard.vouched === mark) return true;
-    const named = timesNamed(this.#host.suspects.get(shard.shard) ?? 0, message.position, index);
-    if (named >= SUSPICIONS) {
+    const times = timesNamed(this.#host.suspects.get(shard.shard) ?? 0, message.position, index);
+    // named by this very process, which lives: whatever the shard was lost for, it was not this reading
+    const survived = this.#namedHere.get(shard.shard) === mark;
+    if (times >= SUSPICIONS && !survived) {
       this.#host.condemned.set(condemnedKey(message.id, index), 'The process died whenever this reading was folded.');
       return true;
     }
     shard.vouched = mark;
+    this.#namedHere.set(shard.shard, mark);
     this.#named = shard;
-    part.cursors.push({ sink: SUSPECT, shard: shard.shard, seq: suspicionOf(message.position, index, named + 1) });
+    part.cursors.push({
+      sink: SUSPECT,
+      shard: shard.shard,
+      seq: suspicionOf(message.position, index, survived ? times : times + 1),
+    });
     return false;
   }
 

@@ -19,7 +19,14 @@ export interface MqttDoorOptions {
   wait: 'durable' | 'commit';
   /** Topics to subscribe to on another broker. */
   filters: readonly string[];
-  settings: { host: string; mqttUrl: string | null; mqttListenPort: number; mqttWsPort: number; nodeId: string };
+  settings: {
+    host: string;
+    mqttUrl: string | null;
+    mqttListenPort: number;
+    mqttWsPort: number;
+    nodeId: string;
+    maxPayloadBytes: number;
+  };
   authenticate: MqttBrokerOptions['authenticate'];
   anonymous?: MqttBrokerOptions['anonymous'];
   /** A device has said goodbye, or its connection has (last will). */
@@ -43,6 +50,13 @@ type Done = (fate: 'stored' | 'refused' | 'lost') => void;
 /** What a message waits for others while some are on their way, and how many go together. */
 const LINGER_MS = 3;
 const MAX_MESSAGES = 5000;
+/**
+ * A packet may be so large at least: what MAX_PAYLOAD_BYTES refuses below is acknowledged and becomes a dead letter, while
+ * a packet above costs its connection.
+ */
+const PACKET_BYTES = 16 * 2 ** 20;
+/** Topic and properties of a packet, beside its payload. */
+const HEADER_BYTES = 131_072;
 /** A twin's goodbyes within this time are one. */
 const GOODBYE_MS = 5000;
 const MAX_GOODBYES = 10_000;
@@ -63,12 +77,14 @@ export class MqttDoor {
   /** Throws `bad_settings` when a port is taken. Another broker may be away: it is tried for ever. */
   async open(): Promise<void> {
     const { settings, authenticate, anonymous, logger, ingress } = this.#options;
+    const maxPacketBytes = Math.max(PACKET_BYTES, settings.maxPayloadBytes + HEADER_BYTES);
     if (settings.mqttUrl !== null) {
       this.#client = new MqttClient({
         url: settings.mqttUrl,
         clientId: `twinmesh-${settings.nodeId}`,
         filters: this.#options.filters,
         clock: this.#options.clock,
+        maxPacketBytes,
         random: this.#options.random,
         onMessage: (topic, payload, done) => this.#take(topic, payload, null, done),
         onState: (state, reason) => {
@@ -83,6 +99,7 @@ export class MqttDoor {
       host: settings.host,
       port: settings.mqttListenPort,
       wsPort: settings.mqttWsPort,
+      limits: { maxPacketBytes },
       authenticate,
       anonymous,
       onMessage: ({ topic, payload, speaker }, done) => this.#take(topic, payload, speaker, done),

@@ -76,6 +76,8 @@ describe('npm start', () => {
     const { http, key } = await whereabouts(first);
     console.log(`banner after ${Math.round(performance.now() - startedAt)} ms (first start)`);
     expect(key).not.toBeNull();
+    // The banner comes first: nothing of how services wait for each other stands before it.
+    expect(first.output).not.toContain('Waiting for service');
     expect(http).not.toMatch(/:0$/);
 
     const fleet = await eventually(

@@ -283,6 +283,32 @@ describe('bad input over MQTT', () => {
     expect(await history('BIG')).toHaveLength(1);
   });
 
+  it('may be as large as MAX_PAYLOAD_BYTES says', async () => {
+    const large = await startGateway({
+      env: { MAX_PAYLOAD_BYTES: String(18 * 2 ** 20), MAX_BODY_BYTES: String(18 * 2 ** 20) },
+      services: [...GATEWAY_SERVICES, ingest] as unknown as ServiceSchema[],
+    });
+    try {
+      const { mqtt: door } = await large.broker.call<IngestStatus>('ingest.status');
+      const sender = await mqtt.connectAsync(`mqtt://127.0.0.1:${door.port}`, {
+        username: 'any',
+        password: large.keys.operator,
+        reconnectPeriod: 0,
+      });
+      clients.push(sender);
+      const padded = goodMessage('WIDE') + ' '.repeat(17 * 2 ** 20);
+      await sender.publishAsync('twins/machine/WIDE/telemetry', padded, { qos: 1 });
+      const { json } = await large.http('GET', '/api/v1/twins/machine:WIDE', { key: large.keys.viewer });
+      expect(json.data.revision).toBe(1);
+      const metrics = await large.http('GET', '/metrics');
+      expect(metrics.text).toMatch(/^twinmesh_mqtt_refused_sign_ins 0$/m);
+      expect(metrics.text).toMatch(/^twinmesh_mqtt_dropped 0$/m);
+      await sender.endAsync(true);
+    } finally {
+      await large.stop();
+    }
+  });
+
   it('beyond what a packet may be costs the connection, and is kept too', async () => {
     const before = await newest();
     const device = await join(await enrol('HUGE'));

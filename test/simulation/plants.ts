@@ -108,7 +108,13 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'wake-ups-lost-on-failover',
     bug: 'a new owner does not schedule the wake-ups of the twins that it brings back',
-    patches: [{ file: CUSTODY, find: '      this.#host.wakes.schedule(activation);\n', replace: '' }],
+    patches: [
+      {
+        file: CUSTODY,
+        find: 'for (const activation of shard.twins.values()) this.#host.wakes.schedule(activation);',
+        replace: '',
+      },
+    ],
   },
   {
     name: 'late-ex-owner-publishes',
@@ -165,8 +171,8 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: 'actors/placement/keeper.ts',
-        find: 'silent && this.#membership.hasOthers',
-        replace: 'false',
+        find: 'const silent = !this.serving;',
+        replace: 'const silent = false; this.#lastBeatSentAt = sentAt;',
       },
     ],
   },
