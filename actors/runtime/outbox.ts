@@ -77,8 +77,9 @@ export class Outbox {
     ) {
       for (const event of events) lane.buffer.push(event);
     }
-    lane.committed = committed;
-    if (lane.delivered < committed) this.#wake(lane);
+    // the answer of a commit may come after the shard has been claimed anew, with a mark that is behind
+    lane.committed = Math.max(lane.committed, committed);
+    if (lane.delivered < lane.committed) this.#wake(lane);
   }
 
   stop(): void {

@@ -548,7 +548,7 @@ describe('environmental-sensor clients', () => {
   });
 
   it('export a table', async () => {
-    const answer = await call('GET', `/api/v1/export/csv?kind=mote&from=${iso(T0)}`);
+    const answer = await call('GET', `/api/v1/export/csv?kind=mote&start=${iso(T0)}`);
     expect([answer.status, answer.headers.get('content-type')]).toEqual([200, expect.stringContaining('text/csv')]);
     expect(answer.text.trim().split('\n')).toHaveLength(MOTE_READINGS + 1);
   });
