@@ -156,7 +156,8 @@ export class Gathering {
   async #activateAll(missing: ReadonlyMap<HostedShard, Set<string>>): Promise<Map<HostedShard, Set<string>>> {
     const unknown = new Map<HostedShard, Set<string>>();
     const { store, kinds, clock } = this.#host.options;
-    await Promise.all(
+    // none may outlive this gathering: an answer that came later would bring back a twin as it was then
+    const loads = await Promise.allSettled(
       [...missing].map(async ([shard, ids]) => {
         const stored = await store.loadTwins(shard.shard, [...ids]);
         if (stored.length < ids.size && shard.highestKey < 0) shard.highestKey = await store.highestTwin(shard.shard);
@@ -176,6 +177,7 @@ export class Gathering {
         unknown.set(shard, ids);
       }),
     );
+    for (const load of loads) if (load.status === 'rejected') throw load.reason;
     this.#host.storeAnswered();
     return unknown;
   }
