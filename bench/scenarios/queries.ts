@@ -28,9 +28,7 @@ const scenario: Scenario = {
         const early = due - performance.now();
         if (early > 1) await new Promise((resolve) => setTimeout(resolve, early));
         const single = k % 2 === 0;
-        const path = single
-          ? `/api/v1/twins/machine:Q${(k * 7919) % TWINS}`
-          : `/api/v1/twins?kind=machine&limit=50`;
+        const path = single ? `/api/v1/twins/machine:Q${(k * 7919) % TWINS}` : `/api/v1/twins?kind=machine&limit=50`;
         open.push(request(node, pool, path, single ? one : page));
       }
       await Promise.all(open);
