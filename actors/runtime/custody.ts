@@ -166,13 +166,7 @@ export class Custody {
     const { clock, logger } = this.#host.options;
     for (let pauseMs = 50; this.#host.state !== 'stopped'; pauseMs = Math.min(5_000, pauseMs * 2)) {
       try {
-        const shard = await this.#revive(row);
-        shard.commands.push(...commands);
-        shard.reads.push(...reads);
-        this.busy.delete(row.shard);
-        if (this.#doubtful.delete(row.shard)) this.reclaim(shard, STOOD_STILL);
-        if (this.#host.state === 'draining') this.drain(row.shard);
-        this.#host.signal();
+        await this.#revive(row, commands, reads);
         return;
       } catch (error) {
         if (error instanceof TwinmeshError && error.code === 'newer_snapshot') {
@@ -193,10 +187,13 @@ export class Custody {
     this.busy.delete(row.shard);
   }
 
-  async #revive(row: ShardRow): Promise<HostedShard> {
+  /**
+   * From `shards.set` on it is one step: the loop may fold, fail and claim the shard anew before whoever waits for this
+   * function goes on, and then nothing of it may be left to do.
+   */
+  async #revive(row: ShardRow, commands: PendingCommand[], reads: HostedShard['reads']): Promise<void> {
     const { store, log, clock, kinds } = this.#host.options;
     const modes = this.#modes.get(row.shard);
-    this.#modes.delete(row.shard);
     const tired = row.attempts > PATIENCE;
     const shard = new HostedShard(row, modes?.mode ?? (tired ? 'single' : 'normal'));
     shard.careful = modes?.careful ?? (tired ? CAREFUL_READINGS : 0);
@@ -226,6 +223,10 @@ export class Custody {
     const after = await this.#positionToReadFrom(row);
     if (this.#host.state === 'stopped') throw new Error('the node stopped');
     this.shards.set(row.shard, shard);
+    this.busy.delete(row.shard);
+    this.#modes.delete(row.shard);
+    shard.commands.push(...commands);
+    shard.reads.push(...reads);
     // only now: a wake that falls due while the shard is not ours yet finds nobody and is not asked for again
     for (const activation of shard.twins.values()) this.#host.wakes.schedule(activation);
     for (const [i, outbox] of outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
@@ -246,7 +247,9 @@ export class Custody {
     this.#replayed.shards += entries > 0 ? 1 : 0;
     this.#replayed.twins += tail.length;
     this.#replayed.entries += entries;
-    return shard;
+    if (this.#doubtful.delete(row.shard)) this.reclaim(shard, STOOD_STILL);
+    if (this.#host.state === 'draining') this.drain(row.shard);
+    this.#host.signal();
   }
 
   /** The log may have gone back (power loss, restore): then what stands at our position is not what we folded. */
