@@ -1,7 +1,9 @@
 import { DOOR_LIMITS } from '../actors/ingress/door.ts';
 import { Ingress } from '../actors/ingress/ingress.ts';
 import { MemoryLog } from '../actors/log/memory.ts';
+import type { LogBatch } from '../actors/log/port.ts';
 import { systemClock } from '../actors/protocol/clock.ts';
+import { shardOf, twinIdOf } from '../actors/protocol/twin-id.ts';
 import { Host } from '../actors/runtime/host.ts';
 import { loadKinds } from '../actors/runtime/kind-registry.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
@@ -11,6 +13,8 @@ import { type Figure, median, seconds } from './scenario.ts';
 
 const SHARDS = 256;
 const T0 = 1_750_000_000_000;
+/** Readings that are on their way at a time. */
+const IN_FLIGHT = 32_000;
 
 export interface PipelineOptions {
   sql: Sql;
@@ -19,6 +23,8 @@ export interface PipelineOptions {
   /** Readings a payload, as a gateway or a loader would send them. */
   perPayload: number;
   atLeast: number;
+  /** The readings come as batches of decoded readings, one of each shard for a payload: what is left is log → turn → checkpoint. */
+  decoded?: boolean;
   say(line: string): void;
 }
 
@@ -67,20 +73,26 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const raws: number[] = [];
   let from = 0;
   for (let round = 0; round < 4; round++) {
-    const payloads = payloadsOf(options, from);
+    // made before the clock starts, as text or as batches
+    const feeds = options.decoded ? batchesOf(options, from) : payloadsOf(options, from);
     from += options.readings;
     const took = await seconds(async () => {
       let open = 0;
       let wake: (() => void) | null = null;
-      for (const payload of payloads) {
-        const intake = ingress.read({ protocol: 'http', address: '/api/v1/telemetry', speaker: null }, payload);
+      const done = (): void => {
+        open--;
+        wake?.();
+      };
+      for (const feed of feeds) {
         open++;
-        void ingress.store([intake], { wait: 'commit', patient: true }, (_, error) => {
-          if (error) throw error;
-          open--;
-          wake?.();
-        });
-        while (open >= 64) {
+        if (typeof feed === 'string') {
+          const intake = ingress.read({ protocol: 'http', address: '/api/v1/telemetry', speaker: null }, feed);
+          void ingress.store([intake], { wait: 'commit', patient: true }, (_, error) => {
+            if (error) throw error;
+            done();
+          });
+        } else void Promise.all(feed.map((batch) => log.append(batch))).then(done);
+        while (open * options.perPayload >= IN_FLIGHT) {
           await new Promise<void>((resolve) => {
             wake = resolve;
           });
@@ -107,7 +119,7 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const ceiling = { what: 'the same rows inserted raw by unnest', value: median(raws.slice(1)) };
   return [
     {
-      what: `decode → log → turn → checkpoint, ${options.twins.toLocaleString('en-US')} twins of 4 metrics`,
+      what: `${options.decoded ? '' : 'decode → '}log → turn → checkpoint, ${options.twins.toLocaleString('en-US')} twins of 4 metrics`,
       value,
       unit: 'readings/s',
       ceiling,
@@ -117,30 +129,51 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   ];
 }
 
+/** Reading `k` of the run: the fleet speaks once a second of event time. */
+function sampleOf(twins: number, k: number): { id: string; at: number; values: Record<string, number> } {
+  const t = Math.floor(k / twins);
+  return {
+    id: `M${k % twins}`,
+    at: T0 + t * 1000,
+    values: {
+      temperature: 65 + Math.sin(t / 9),
+      vibration: 1.2 + Math.sin(t / 5) / 10,
+      pressure: 45 + (k % 7) / 10,
+      power: 250 - (k % 11),
+    },
+  };
+}
+
 function payloadsOf({ twins, readings, perPayload }: PipelineOptions, from: number): string[] {
   const payloads: string[] = [];
-  let messages: string[] = [];
-  for (let i = 0; i < readings; i++) {
-    const k = from + i;
-    const t = Math.floor(k / twins);
-    messages.push(
-      JSON.stringify({
-        timestamp: new Date(T0 + t * 1000).toISOString(),
-        machine_id: `M${k % twins}`,
-        readings: {
-          temperature: 65 + Math.sin(t / 9),
-          vibration: 1.2 + Math.sin(t / 5) / 10,
-          pressure: 45 + (k % 7) / 10,
-          power: 250 - (k % 11),
-        },
-      }),
-    );
-    if (messages.length === perPayload || i === readings - 1) {
-      payloads.push(`[${messages.join(',')}]`);
-      messages = [];
+  for (let start = 0; start < readings; start += perPayload) {
+    const messages: string[] = [];
+    for (let i = start; i < Math.min(readings, start + perPayload); i++) {
+      const { id, at, values } = sampleOf(twins, from + i);
+      messages.push(JSON.stringify({ timestamp: new Date(at).toISOString(), machine_id: id, readings: values }));
     }
+    payloads.push(`[${messages.join(',')}]`);
   }
   return payloads;
+}
+
+function batchesOf({ twins, readings, perPayload }: PipelineOptions, from: number): LogBatch[][] {
+  const feeds: LogBatch[][] = [];
+  for (let start = 0; start < readings; start += perPayload) {
+    const byShard = new Map<number, LogBatch>();
+    for (let i = start; i < Math.min(readings, start + perPayload); i++) {
+      const { id, at, values } = sampleOf(twins, from + i);
+      const shard = shardOf(twinIdOf('machine', id), SHARDS);
+      let batch = byShard.get(shard);
+      if (batch === undefined) {
+        batch = { shard, id: `bench-${from + start}-${shard}`, receivedAt: Date.now(), readings: [] };
+        byShard.set(shard, batch);
+      }
+      batch.readings.push({ kind: 'machine', id, at, values });
+    }
+    feeds.push([...byShard.values()]);
+  }
+  return feeds;
 }
 
 /** Rows a second that the store takes as they are: same columns, same index, no twins, statements of 10,000 rows. */

@@ -1,10 +1,63 @@
-import { choice, decimal, flag, integer, list, port, text, url } from './setting.ts';
+import { choice, decimal, flag, hidden, integer, list, port, text, url, urls } from './setting.ts';
 
 /**
  * Every setting, once. The name is the environment variable and the key in twinmesh.config.json; in the program it is
  * the same name in camelCase. `npm start -- --help` and docs/operations.md follow from this table.
  */
 export const CATALOGUE = {
+  // mesh
+  ROLES: list(
+    'host, ingest, history or gateway, separated by commas',
+    /^(host|ingest|history|gateway)$/,
+    'mesh',
+    ['host', 'ingest', 'history', 'gateway'],
+    'What this node does: host = it owns twins; ingest = it reads MQTT and Kafka and takes telemetry; history = lists, history and analytics; gateway = HTTP. Less than all needs NATS_URL and DATABASE_URL.',
+  ),
+  NODE_ID: text(
+    '1 to 64 characters of A-Z a-z 0-9 . _ -',
+    /^[A-Za-z0-9._-]{1,64}$/,
+    'mesh',
+    null,
+    'Name of this node in the ownership tables; left out, node-1, and in a mesh the name of the machine. Two nodes of one name on one database fence each other off; give each its own.',
+  ),
+  NATS_URL: urls(
+    ['nats:', 'tls:'],
+    'mesh',
+    null,
+    'NATS servers, separated by commas: the mesh between nodes, and JetStream as the log. Needs DATABASE_URL. User and password go into the URL. Left out, one node does everything.',
+  ),
+  NATS_CREDENTIALS_FILE: text(
+    'a file',
+    /^[^\0]+$/,
+    'mesh',
+    null,
+    'Credentials (JWT and seed, as nsc writes them) in place of user and password in NATS_URL.',
+  ),
+  LOG_MAX_BYTES: integer(
+    'bytes',
+    1_048_576,
+    2 ** 50,
+    'mesh',
+    8_589_934_592,
+    'What the JetStream log may hold. A full log refuses, sources are not acknowledged and wait: larger bridges a longer outage of the database. NATS refuses to start a stream larger than its disk.',
+  ),
+  LOG_REPLICAS: integer(
+    'servers',
+    1,
+    5,
+    'mesh',
+    1,
+    'NATS servers that keep a copy of the log. 3 survives the loss of one server and its disk, and appends wait for two of them.',
+  ),
+  LOG_RESERVE_MESSAGES: integer(
+    'messages',
+    0,
+    100_000_000,
+    'mesh',
+    10_000,
+    'Messages of the log that are kept below what all shards have committed. More lets a database that was restored from an older backup read them again.',
+  ),
+
   // listening
   HOST: text(
     'an address or host name',
@@ -41,6 +94,14 @@ export const CATALOGUE = {
     null,
     'PostgreSQL in place of the embedded database. The role needs the right to create tables.',
   ),
+  DATABASE_POOL: integer(
+    'connections',
+    3,
+    200,
+    'storage',
+    10,
+    'Connections that this node opens to PostgreSQL at most, two of them kept for checkpoints. All nodes together stay below max_connections of the server.',
+  ),
   PG_HOST: text(
     'an address, host name or socket folder',
     /^[^\0\s]+$/,
@@ -50,8 +111,14 @@ export const CATALOGUE = {
   ),
   PG_PORT: integer('port', 1, 65_535, 'storage', 5432, 'Port for PG_HOST.'),
   PG_USER: text('a role name', /^[^\0]+$/, 'storage', null, 'Role for PG_HOST.'),
-  PG_PASSWORD: text('text', /^[^\0]*$/, 'storage', null, 'Password for PG_HOST. Left out, none is sent.'),
+  PG_PASSWORD: hidden(text('text', /^[^\0]*$/, 'storage', null, 'Password for PG_HOST. Left out, none is sent.')),
   PG_DATABASE: text('a database name', /^[^\0]+$/, 'storage', null, 'Database for PG_HOST.'),
+  REDIS_URL: url(
+    ['redis:', 'rediss:'],
+    'storage',
+    null,
+    'Redis for what several gateways share: rate limits and cached answers. While it is away each counts and caches by itself.',
+  ),
   HISTORY_RETENTION_DAYS: integer(
     'days',
     0,
@@ -62,13 +129,6 @@ export const CATALOGUE = {
   ),
 
   // runtime
-  NODE_ID: text(
-    '1 to 64 characters of A-Z a-z 0-9 . _ -',
-    /^[A-Za-z0-9._-]{1,64}$/,
-    'runtime',
-    'node-1',
-    'Name of this node in the ownership tables. Two nodes of one name on one database fence each other off; give each its own.',
-  ),
   SHARDS: integer(
     'shards',
     1,
@@ -146,6 +206,36 @@ export const CATALOGUE = {
     'MQTT broker by parts instead of MQTT_URL, which wins where both are set.',
   ),
   MQTT_PORT: integer('port', 1, 65_535, 'ingest', 1883, 'Port for MQTT_HOST.'),
+  MQTT_SHARE_GROUP: text(
+    '1 to 64 characters of A-Z a-z 0-9 . _ -, or none',
+    /^[A-Za-z0-9._-]{1,64}$/,
+    'ingest',
+    'twinmesh',
+    'Shared subscription ($share) under which ingest nodes divide the messages of MQTT_URL among themselves. none = each node gets every message, for brokers without shared subscriptions and one ingest node.',
+  ),
+  KAFKA_BROKERS: list(
+    'host:port, separated by commas',
+    /^[A-Za-z0-9.:_[\]-]+:\d{1,5}$/,
+    'ingest',
+    [],
+    'Kafka servers to read telemetry from and to write events to. Empty: no Kafka.',
+  ),
+  KAFKA_GROUP: text(
+    '1 to 128 characters of A-Z a-z 0-9 . _ -',
+    /^[A-Za-z0-9._-]{1,128}$/,
+    'ingest',
+    'twinmesh',
+    'Consumer group of the ingest nodes. Another name starts from the earliest message that Kafka still has.',
+  ),
+  KAFKA_TLS: flag('ingest', false, 'Whether connections to KAFKA_BROKERS are encrypted.'),
+  KAFKA_SASL: choice(
+    ['none', 'plain', 'scram-sha-256', 'scram-sha-512'],
+    'ingest',
+    'none',
+    'How a node signs in to Kafka, with KAFKA_USER and KAFKA_PASSWORD. plain sends the password as it is, so use it with KAFKA_TLS.',
+  ),
+  KAFKA_USER: text('text', /^[^\0]+$/, 'ingest', null, 'User for KAFKA_SASL.'),
+  KAFKA_PASSWORD: hidden(text('text', /^[^\0]*$/, 'ingest', null, 'Password for KAFKA_SASL.')),
   MAX_SKEW_MS: integer(
     'ms',
     0,
@@ -180,6 +270,21 @@ export const CATALOGUE = {
     1000,
     'Requests a minute for each key, and for each address without one; above it 429.',
   ),
+  TLS_CA_FILE: text(
+    'a file (PEM)',
+    /^[^\0]+$/,
+    'access',
+    null,
+    'Authorities that certificates of other servers (NATS, PostgreSQL, Redis, MQTT, Kafka, OTLP) are checked against, in place of those of the system.',
+  ),
+  TLS_CERT_FILE: text(
+    'a file (PEM)',
+    /^[^\0]+$/,
+    'access',
+    null,
+    'Certificate that this node shows to servers that ask for one. Needs TLS_KEY_FILE.',
+  ),
+  TLS_KEY_FILE: text('a file (PEM)', /^[^\0]+$/, 'access', null, 'Key of TLS_CERT_FILE.'),
   CORS_ORIGINS: list(
     'origins such as https://ops.example.com, separated by commas',
     /^https?:\/\/[A-Za-z0-9.:[\]-]+$/,
@@ -189,12 +294,19 @@ export const CATALOGUE = {
   ),
 
   // observability
-  METRICS_TOKEN: text(
-    '16 to 256 characters without spaces',
-    /^\S{16,256}$/,
+  METRICS_PORT: port(
     'observability',
-    null,
-    'Bearer token that opens /metrics from elsewhere. Without it /metrics answers to this machine only.',
+    9100,
+    'Port of /metrics and /health on HOST for nodes without the gateway role; the gateway has them on its own.',
+  ),
+  METRICS_TOKEN: hidden(
+    text(
+      '16 to 256 characters without spaces',
+      /^\S{16,256}$/,
+      'observability',
+      null,
+      'Bearer token that opens /metrics from elsewhere. Without it /metrics answers to this machine only.',
+    ),
   ),
   METRICS_MAX_TWINS: integer(
     'twins',
@@ -203,6 +315,20 @@ export const CATALOGUE = {
     'observability',
     200,
     'Up to so many twins of a kind have gauges of their own; above it that kind exposes aggregates only, because every label is a time series.',
+  ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: url(
+    ['http:', 'https:'],
+    'observability',
+    null,
+    'OpenTelemetry collector (OTLP over HTTP, such as http://localhost:4318) that gets traces. Left out, nothing is traced.',
+  ),
+  TRACE_SAMPLE: decimal(
+    'share',
+    0,
+    1,
+    'observability',
+    0.01,
+    'Share of messages and requests that are traced, from their arrival to their events. 1 traces everything and costs throughput.',
   ),
   LOG_LEVEL: choice(
     ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'],
@@ -249,15 +375,14 @@ export const CATALOGUE = {
   ),
 } as const;
 
+/** Other names under which deployments know a setting; the setting's own name wins. */
+export const ALIASES: Readonly<Record<string, string>> = { KAFKA_BOOTSTRAP_SERVERS: 'KAFKA_BROKERS' };
+
 /**
  * Names of parts that this version does not have. A URL among them is refused, because whoever sets it counts on the
  * part. `note` is said at start; `ignore` is for names that other programs set too and that mean nothing alone.
  */
 export const UNBUILT: Readonly<Record<string, { part: string; answer: 'refuse' | 'note' | 'ignore' }>> = {
-  NATS_URL: { part: 'the NATS mesh and the JetStream log', answer: 'refuse' },
-  KAFKA_BROKERS: { part: 'Kafka ingest and event topics', answer: 'refuse' },
-  KAFKA_BOOTSTRAP_SERVERS: { part: 'Kafka ingest and event topics', answer: 'refuse' },
-  REDIS_URL: { part: 'the shared cache and rate limits', answer: 'refuse' },
   NEO4J_URL: { part: 'the equipment graph', answer: 'refuse' },
   CHROMA_URL: { part: 'the vector store', answer: 'refuse' },
   S3_ENDPOINT: { part: 'the cold archive', answer: 'refuse' },

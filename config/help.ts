@@ -2,6 +2,7 @@ import { CATALOGUE, UNBUILT } from './catalogue.ts';
 import { GROUPS, type Group, type Setting } from './setting.ts';
 
 const TITLES: Record<Group, string> = {
+  mesh: 'Mesh',
   listening: 'Listening',
   storage: 'State and history',
   runtime: 'Runtime',

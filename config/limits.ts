@@ -9,6 +9,16 @@ export interface Limit {
 
 /** The settings that stand in a relation to each other. */
 export interface Related {
+  readonly roles: readonly string[];
+  readonly natsUrl: string | null;
+  readonly databaseUrl: string | null;
+  readonly mqttUrl: string | null;
+  readonly demo: boolean;
+  readonly tlsCertFile: string | null;
+  readonly tlsKeyFile: string | null;
+  readonly kafkaSasl: string;
+  readonly kafkaUser: string | null;
+  readonly kafkaPassword: string | null;
   readonly port: number;
   readonly mqttListenPort: number;
   readonly mqttWsPort: number;
@@ -22,8 +32,38 @@ export interface Related {
 }
 
 const DAY_MS = 86_400_000;
+const ALL_ROLES = ['host', 'ingest', 'history', 'gateway'];
 
 export const LIMITS: readonly Limit[] = [
+  {
+    // What no node does would silently not happen.
+    holds: (s) => s.natsUrl !== null || ALL_ROLES.every((role) => s.roles.includes(role)),
+    otherwise: (s) =>
+      `ROLES leaves out ${ALL_ROLES.filter((role) => !s.roles.includes(role)).join(', ')}, and without NATS_URL no other node can do it.`,
+  },
+  {
+    holds: (s) => s.roles.length > 0,
+    otherwise: () => 'ROLES names nothing that this node should do.',
+  },
+  {
+    // The embedded database belongs to one process; the mesh agrees about ownership in a shared one.
+    holds: (s) => s.natsUrl === null || s.databaseUrl !== null,
+    otherwise: () => 'DATABASE_URL is missing: with NATS_URL all nodes share one PostgreSQL.',
+  },
+  {
+    holds: (s) => !s.demo || s.natsUrl === null || s.mqttUrl !== null,
+    otherwise: () =>
+      'DEMO needs MQTT_URL where NATS_URL is set: the demo fleet publishes to a broker that all nodes share.',
+  },
+  {
+    holds: (s) => (s.tlsCertFile === null) === (s.tlsKeyFile === null),
+    otherwise: (s) =>
+      `${s.tlsCertFile === null ? 'TLS_CERT_FILE' : 'TLS_KEY_FILE'} is missing: a certificate goes with its key.`,
+  },
+  {
+    holds: (s) => s.kafkaSasl === 'none' || (s.kafkaUser !== null && (s.kafkaPassword ?? '') !== ''),
+    otherwise: () => 'KAFKA_SASL needs KAFKA_USER and KAFKA_PASSWORD.',
+  },
   {
     // A twin that leaves memory while its node would not even count as dead is read back for every reading.
     holds: (s) => s.passivateAfterMs >= s.ttlMs,

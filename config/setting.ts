@@ -13,9 +13,11 @@ export interface Setting<T> {
   /** How the value is written, for the help: `on|off`, `1..4096`, `postgres://…`. */
   form: string;
   read(raw: unknown): T;
+  /** Holds or may hold a password: it is never repeated, and NAME_FILE may name a file that holds it. */
+  secret?: true;
 }
 
-export const GROUPS = ['listening', 'storage', 'runtime', 'ingest', 'access', 'observability', 'demo'] as const;
+export const GROUPS = ['mesh', 'listening', 'storage', 'runtime', 'ingest', 'access', 'observability', 'demo'] as const;
 export type Group = (typeof GROUPS)[number];
 
 export class Unreadable extends Error {}
@@ -146,13 +148,63 @@ export function url(
     default: fallback,
     consequence,
     form,
+    secret: true,
     read(raw) {
       const value = textOf(raw);
-      const parsed = URL.canParse(value) ? new URL(value) : null;
-      if (!parsed || !protocols.includes(parsed.protocol)) throw new Unreadable(`must be a URL of the form ${form}`);
+      checkUrl(value, protocols, form);
       return value;
     },
   };
+}
+
+/** Several servers of one cluster, separated by commas, each a URL that may carry a password. */
+export function urls(
+  protocols: readonly string[],
+  ...[group, fallback, consequence]: About<null>
+): Setting<string | null> {
+  const form = `${protocols.map((p) => `${p}//…`).join(' or ')}, separated by commas`;
+  return {
+    group,
+    unit: '',
+    default: fallback,
+    consequence,
+    form,
+    secret: true,
+    read(raw) {
+      const values = textOf(raw)
+        .split(',')
+        .map((value) => value.trim());
+      for (const value of values) checkUrl(value, protocols, form);
+      return values.join(',');
+    },
+  };
+}
+
+function checkUrl(value: string, protocols: readonly string[], form: string): void {
+  const parsed = URL.canParse(value) ? new URL(value) : null;
+  if (!parsed || !protocols.includes(parsed.protocol)) throw new Unreadable(`must be a URL of the form ${form}`);
+  if (parsed.password !== '') refuseExample(decodeURIComponent(parsed.password));
+}
+
+/** A setting whose value is a secret and nothing else. */
+export function hidden<T>(setting: Setting<T>): Setting<T> {
+  return {
+    ...setting,
+    secret: true,
+    read(raw) {
+      const value = setting.read(raw);
+      if (typeof value === 'string') refuseExample(value);
+      return value;
+    },
+  };
+}
+
+/** What documents and templates put in the place of a secret. */
+const EXAMPLES =
+  /^(change-?_?me.*|example.*|password\d*|passwd|secret|your[-_ ].*|todo|x{3,}|\*{3,}|<.*>|\$\{.*\}|\.{3}|…)$/i;
+
+function refuseExample(value: string): void {
+  if (EXAMPLES.test(value)) throw new Unreadable('holds an example instead of a secret; make one of your own');
 }
 
 export function list(

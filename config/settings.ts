@@ -1,4 +1,4 @@
-import { CATALOGUE, UNBUILT } from './catalogue.ts';
+import { ALIASES, CATALOGUE, UNBUILT } from './catalogue.ts';
 import { LIMITS } from './limits.ts';
 import { nearest } from './nearest.ts';
 import { type Setting, Unreadable } from './setting.ts';
@@ -11,7 +11,8 @@ import { type Setting, Unreadable } from './setting.ts';
  *  3. No fault repeats a value that may hold a secret (passwords, tokens, URLs).
  *  4. A name that is known but cannot be served is refused or noted, never passed over.
  */
-export type Settings = Readonly<Declared> & {
+export type Settings = Readonly<Omit<Declared, 'nodeId'>> & {
+  readonly nodeId: string;
   /** What was set and has no effect, one sentence each, for the banner. */
   readonly notices: readonly string[];
 };
@@ -47,19 +48,36 @@ export function camelCase(name: string): string {
   return name.toLowerCase().replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
 }
 
+/** What settings may need of the machine, handed in. */
+export interface Machine {
+  hostname: string;
+  /** The text of a file that a NAME_FILE names; throws when it cannot be read. */
+  readSecret(path: string): string;
+}
+
+const NO_MACHINE: Machine = {
+  hostname: 'node-1',
+  readSecret: () => {
+    throw new Error('no files here');
+  },
+};
+
 /** `configFile` is the text of twinmesh.config.json, where there is one. Throws SettingsError. */
-export function loadSettings(env: Environment, configFile?: string): Settings {
+export function loadSettings(env: Environment, configFile?: string, machine: Machine = NO_MACHINE): Settings {
   const faults: string[] = [];
   const notices: string[] = [];
   const file = readFile(configFile, faults);
   const values: Record<string, unknown> = {};
 
   // An empty variable counts as unset: compose files pass those.
-  const given = (name: string): unknown => (env[name] !== undefined && env[name] !== '' ? env[name] : file[name]);
+  const own = (name: string): unknown => (env[name] !== undefined && env[name] !== '' ? env[name] : file[name]);
+  const given = (name: string): unknown => own(name) ?? own(aliasOf(name));
 
   for (const [name, setting] of Object.entries(CATALOGUE) as [string, Setting<unknown>][]) {
-    const raw = given(name);
+    let raw = given(name);
     try {
+      const path = setting.secret ? own(`${name}_FILE`) : undefined;
+      if (path !== undefined && path !== null) raw = secretOf(name, raw, path, machine);
       values[camelCase(name)] = raw === undefined || raw === null ? setting.default : setting.read(raw);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
@@ -74,12 +92,37 @@ export function loadSettings(env: Environment, configFile?: string): Settings {
   }
 
   const declared = values as Declared;
+  // A mesh has a fleet of its own unless somebody says otherwise.
+  if (declared.natsUrl !== null && given('DEMO') === undefined) declared.demo = false;
+  declared.nodeId ??= declared.natsUrl === null ? 'node-1' : nodeNameOf(machine.hostname);
+  resolveParts(declared, faults, notices);
   for (const limit of LIMITS) {
     if (!limit.holds(declared)) faults.push(limit.otherwise(declared));
   }
-  resolveParts(declared, faults, notices);
   if (faults.length > 0) throw new SettingsError(faults);
-  return Object.freeze({ ...declared, notices: Object.freeze(notices) });
+  return Object.freeze({ ...declared, nodeId: declared.nodeId, notices: Object.freeze(notices) });
+}
+
+function aliasOf(name: string): string {
+  return Object.entries(ALIASES).find(([, own]) => own === name)?.[0] ?? '';
+}
+
+/** Secrets mounted as files, as container platforms do. Throws Unreadable. */
+function secretOf(name: string, raw: unknown, path: unknown, machine: Machine): string {
+  if (raw !== undefined && raw !== null) throw new Unreadable(`and ${name}_FILE are both set; one of them has to go`);
+  if (typeof path !== 'string') throw new Unreadable('_FILE must be text');
+  let text: string;
+  try {
+    text = machine.readSecret(path).trim();
+  } catch {
+    throw new Unreadable(`cannot be read from the file that ${name}_FILE names`);
+  }
+  if (text === '') throw new Unreadable(`is empty in the file that ${name}_FILE names`);
+  return text;
+}
+
+function nodeNameOf(hostname: string): string {
+  return hostname.replace(/[^A-Za-z0-9._-]/g, '-').slice(0, 64) || 'node-1';
 }
 
 /** PG_* and MQTT_HOST become the URL they stand for; the URL wins where both are given. */
@@ -104,6 +147,10 @@ function resolveParts(values: Declared, faults: string[], notices: string[]): vo
   } else if (values.mqttHost !== null) {
     values.mqttUrl = `mqtt://${bracketed(values.mqttHost)}:${values.mqttPort}`;
   }
+  if (values.natsUrl !== null && values.mqttUrl === null && values.roles.includes('ingest'))
+    notices.push(
+      'MQTT is off: the embedded broker serves one node only. Set MQTT_URL to a broker that all nodes share.',
+    );
 }
 
 function bracketed(host: string): string {
@@ -124,7 +171,13 @@ function readFile(configFile: string | undefined, faults: string[]): Record<stri
     faults.push('twinmesh.config.json must hold one object of settings.');
     return {};
   }
-  const known = [...Object.keys(CATALOGUE), ...Object.keys(UNBUILT)];
+  const secrets = (Object.entries(CATALOGUE) as [string, Setting<unknown>][]).filter(([, setting]) => setting.secret);
+  const known = [
+    ...Object.keys(CATALOGUE),
+    ...Object.keys(ALIASES),
+    ...Object.keys(UNBUILT),
+    ...secrets.map(([name]) => `${name}_FILE`),
+  ];
   for (const key of Object.keys(parsed)) {
     if (known.includes(key)) continue;
     const near = nearest(asSetting(key), known);

@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream';
 import mqtt, { type IConnackPacket, type IPublishPacket, type ISubackPacket, type Packet } from 'mqtt-packet';
-import type { Clock, Random, TimerHandle } from '../actors/protocol/clock.ts';
+import { type Clock, type Random, sleep, type TimerHandle } from '../actors/protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { openTransport } from './mqtt-transport.ts';
+import type { TlsFiles } from './tls.ts';
 
 /**
  * A subscriber to somebody's broker (MQTT 5, or 3.1.1 where the broker knows no better), on the packets themselves:
@@ -27,6 +28,10 @@ export interface MqttClientOptions {
   shareGroup?: string;
   onMessage(topic: string, payload: Uint8Array, done: (fate: 'stored' | 'refused' | 'lost') => void): void;
   onState?(state: MqttClientState, reason: string | null): void;
+  /** Another connection goes on with the session. Where this is given the session is left to it, else it is taken back. */
+  onTakenOver?(): void;
+  /** For mqtts:// and wss://. */
+  tls?: TlsFiles;
   clock: Clock;
   random: Random;
   maxWaiting?: number;
@@ -53,6 +58,10 @@ type Version = 5 | 4;
 const MAX_PUBLISHING = 1000;
 const MAX_PACKET_BYTES = 16 * 2 ** 20;
 const SUBSCRIBE_ID = 65_535;
+const UNSUBSCRIBE_ID = 65_534;
+const TAKEN_OVER = 142;
+/** A session that has heard nothing for so long after its subscriptions ended has nothing left. */
+const QUIET_MS = 1_000;
 const UNSUPPORTED_VERSION = [1, 132];
 const CONNACK_WITHIN_MS = 15_000;
 
@@ -75,6 +84,9 @@ export class MqttClient {
   #asked = false;
   /** The broker has said that it does not speak MQTT 5. */
   #knowsNoFive = false;
+  #unsubscribed: (() => void) | null = null;
+  /** When the last message came. */
+  #heardAt = 0;
 
   constructor(options: MqttClientOptions) {
     this.#options = options;
@@ -109,7 +121,7 @@ export class MqttClient {
       this.#write(packet);
       return Promise.resolve();
     }
-    do this.#nextId = (this.#nextId % (SUBSCRIBE_ID - 1)) + 1;
+    do this.#nextId = (this.#nextId % (UNSUBSCRIBE_ID - 1)) + 1;
     while (this.#publishing.has(this.#nextId));
     const messageId = this.#nextId;
     return new Promise((resolve, reject) => {
@@ -118,11 +130,38 @@ export class MqttClient {
     });
   }
 
+  /**
+   * Ends the session with the broker, for a member of a share group that will not come back: the subscriptions end, what the
+   * session still holds is dealt with, then it is over. False where the connection was lost meanwhile.
+   */
+  async retire(): Promise<boolean> {
+    const connection = this.#connection;
+    const { clock, filters } = this.#options;
+    const here = () => this.#state === 'connected' && this.#connection === connection;
+    if (!here()) return false;
+    const unsubscriptions = filters.map((filter) => `${this.#prefix()}${filter}`);
+    const answered = new Promise<void>((resolve) => {
+      this.#unsubscribed = resolve;
+    });
+    this.#write({ cmd: 'unsubscribe', messageId: UNSUBSCRIBE_ID, unsubscriptions });
+    await Promise.race([answered, sleep(clock, CONNACK_WITHIN_MS)]);
+    this.#heardAt = clock.monotonic();
+    while (here() && (this.#waiting > 0 || clock.monotonic() - this.#heardAt < QUIET_MS)) await sleep(clock, 50);
+    if (!here()) return false;
+    this.#write({ cmd: 'disconnect', reasonCode: 0, properties: { sessionExpiryInterval: 0 } } as Packet);
+    this.#leave();
+    return true;
+  }
+
   /** Leaves; the session stays with the broker, so that nothing is missed until the next start. */
   close(): void {
     if (this.#state === 'closed') return;
-    const connection = this.#connection;
     if (this.#state === 'connected') this.#write({ cmd: 'disconnect', reasonCode: 0 } as Packet);
+    this.#leave();
+  }
+
+  #leave(): void {
+    const connection = this.#connection;
     this.#become('closed', null);
     this.#forget('The node is stopping.');
     connection?.end();
@@ -132,7 +171,7 @@ export class MqttClient {
 
   #connect(): void {
     this.#become('connecting', null);
-    const connection = openTransport(this.#url, () => {
+    const connection = openTransport(this.#url, this.#options.tls ?? {}, () => {
       if (this.#connection === connection) this.#sendConnect();
     });
     this.#connection = connection;
@@ -203,8 +242,14 @@ export class MqttClient {
       case 'suback':
         this.#subscribedAs(packet);
         break;
+      case 'unsuback':
+        this.#unsubscribed?.();
+        break;
       case 'disconnect':
-        this.#lost(`The broker said goodbye (${packet.reasonCode ?? 0}).`);
+        if (packet.reasonCode === TAKEN_OVER && this.#options.onTakenOver) {
+          this.close();
+          this.#options.onTakenOver();
+        } else this.#lost(`The broker said goodbye (${packet.reasonCode ?? 0}).`);
         break;
       default:
     }
@@ -223,16 +268,20 @@ export class MqttClient {
     const { filters, shareGroup } = this.#options;
     const five = this.#version === 5;
     const prefix = five && shareGroup !== undefined ? `$share/${shareGroup}/` : '';
+    if (filters.length > 0) this.#subscribe(filters, prefix);
+    this.#watchSilence();
+  }
+
+  #subscribe(filters: readonly string[], prefix: string): void {
     this.#write({
       cmd: 'subscribe',
       messageId: SUBSCRIBE_ID,
       subscriptions: filters.map((filter) => ({
         topic: `${prefix}${filter}`,
         qos: 1 as const,
-        ...(five ? { rh: 2 } : {}),
+        ...(this.#version === 5 ? { rh: 2 } : {}),
       })),
     });
-    this.#watchSilence();
   }
 
   #subscribedAs(packet: ISubackPacket): void {
@@ -262,6 +311,7 @@ export class MqttClient {
 
   #message(packet: IPublishPacket): void {
     const connection = this.#connection;
+    this.#heardAt = this.#options.clock.monotonic();
     const entry: Unacknowledged | null =
       packet.qos === 0 ? null : { messageId: packet.messageId as number, done: false };
     if (entry) this.#acknowledgements.push(entry);

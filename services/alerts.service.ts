@@ -10,6 +10,7 @@ const MAYBE_TEXT = { type: ['string', 'null'] };
 
 const alerts: PartsSchema = {
   name: 'alerts',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

@@ -93,6 +93,7 @@ const PARAMS = {
 
 const analytics: PartsSchema<Analytics> = {
   name: 'analytics',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

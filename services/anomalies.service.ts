@@ -58,6 +58,7 @@ interface Anomalies {
 
 const anomalies: PartsSchema<Anomalies> = {
   name: 'anomalies',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

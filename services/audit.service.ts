@@ -6,6 +6,7 @@ import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
 /** The audit trail, for reading. The gateway writes it, before each action that changes something. */
 const audit: PartsSchema = {
   name: 'audit',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

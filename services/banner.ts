@@ -18,27 +18,44 @@ export function bannerText(facts: BannerFacts): string {
   const http = `http://${printableHost(settings.host)}:${settings.port}`;
   const mqtt = printableHost(settings.host);
   const parts: [string, string][] = [
-    ['mesh', 'one node, in this process'],
+    [
+      'mesh',
+      settings.natsUrl === null
+        ? 'one node, in this process'
+        : `${settings.roles.join(', ')} over NATS at ${settings.natsUrl.split(',').map(withoutSecret).join(', ')}`,
+    ],
     [
       'state and history',
       settings.databaseUrl === null
         ? `embedded PostgreSQL (PGlite) in ${resolve(settings.dataDir)}`
         : `PostgreSQL at ${withoutSecret(settings.databaseUrl)}`,
     ],
-    ['log', 'in memory; a source is told after the commit'],
+    [
+      'log',
+      settings.natsUrl === null
+        ? 'in memory; a source is told after the commit'
+        : `JetStream; a source is told ${settings.ack === 'commit' ? 'after the commit' : 'when the log has it'}`,
+    ],
     [
       'MQTT broker',
-      settings.mqttUrl === null
-        ? `embedded, mqtt://${mqtt}:${settings.mqttListenPort} and ws://${mqtt}:${settings.mqttWsPort}`
-        : `client of ${withoutSecret(settings.mqttUrl)}`,
+      settings.mqttUrl === null && settings.natsUrl !== null
+        ? 'none; set MQTT_URL'
+        : settings.mqttUrl === null
+          ? `embedded, mqtt://${mqtt}:${settings.mqttListenPort} and ws://${mqtt}:${settings.mqttWsPort}`
+          : `client of ${withoutSecret(settings.mqttUrl)}`,
     ],
     ['kinds', facts.kinds.join(', ')],
     ['twins', `${facts.twins} known${settings.demo ? '; the demo fleet is on (DEMO=off ends it)' : ''}`],
   ];
-  const places: [string, string][] = [
+  const watched = settings.roles.includes('gateway') ? http : `http://${mqtt}:${settings.metricsPort}`;
+  const api: [string, string][] = [
     ['API', `${http}/api/v1/twins`],
     ['documentation', `${http}/docs`],
-    ['health, metrics', `${http}/health/ready  ${http}/metrics`],
+  ];
+  const places: [string, string][] = [
+    ...(settings.roles.includes('gateway') ? api : []),
+    ['health, metrics', `${watched}/health/ready  ${watched}/metrics`],
+    ...(settings.natsUrl === null ? [] : ([['nodes', 'npm run -s nodes']] as [string, string][])),
     ['keys, devices', 'npm run -s key -- --help    npm run -s device -- --help'],
   ];
   const lines = [

@@ -62,6 +62,7 @@ const MAX_REPLAY = 500;
 
 const deadLetters: PartsSchema<DeadLetterDesk> = {
   name: 'dead-letters',
+  metadata: { role: 'ingest' },
   mixins: [partsMixin],
 
   actions: {

@@ -15,6 +15,7 @@ const START_TIMEOUT_MS = 120_000;
 
 const demo: PartsSchema<Demo> = {
   name: 'demo',
+  metadata: { role: 'ingest' },
   mixins: [partsMixin],
   actions: {
     scenarios: {

@@ -20,6 +20,7 @@ interface ExportParams extends StartEndParams {
 
 const service: PartsSchema = {
   name: 'export',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

@@ -21,11 +21,13 @@ const KEEP_MS = 1_000;
 const MOST_WORST = 100;
 
 interface Fleets {
+  telemetry(): Promise<Stale | null>;
   look: { at: number; fleet: Promise<Fleet> } | undefined;
 }
 
 const service: PartsSchema<Fleets> = {
   name: 'fleet',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {
@@ -62,7 +64,7 @@ const service: PartsSchema<Fleets> = {
         },
       },
       async handler(ctx: Context<{ worst: number }>): Promise<Fleet & { telemetry: Stale | null }> {
-        const { sql, kinds, clock, host } = this.parts;
+        const { sql, kinds, clock } = this.parts;
         const now = clock.monotonic();
         if (this.look === undefined || now - this.look.at >= KEEP_MS) {
           const look = { at: now, fleet: fleet(sql, kinds.all(), clock.now(), MOST_WORST) };
@@ -72,10 +74,28 @@ const service: PartsSchema<Fleets> = {
           });
         }
         const found = await this.look.fleet;
-        return { ...found, worst: found.worst.slice(0, ctx.params.worst), telemetry: host.status().stale };
+        return { ...found, worst: found.worst.slice(0, ctx.params.worst), telemetry: await this.telemetry() };
       },
     },
   },
+
+  methods: {
+    /** Of this node where it has a twin host, else of one that has. */
+    async telemetry() {
+      if (this.parts.hosts) return this.parts.host.status().stale;
+      return this.broker
+        .call<Stale | null, object>('twins.stale', {}, { timeout: 2_000 })
+        .catch(() => noHost(this.parts.clock.now()));
+    },
+  },
 };
+
+function noHost(now: number): Stale {
+  return {
+    reason: 'not owner',
+    since: new Date(now).toISOString(),
+    remedy: 'No node with the role host answers: start one, or see npm run nodes.',
+  };
+}
 
 export default service;

@@ -12,7 +12,9 @@ import type { Caller, CallMeta } from './gateway/caller.ts';
 import { openControlSocket } from './gateway/control-socket.ts';
 import { docsPage } from './gateway/docs-page.ts';
 import { sendAnswer, sendStream } from './gateway/envelope.ts';
+import { exposedActions, frontedServices } from './gateway/exposed-actions.ts';
 import { createHttpServer, listen, shut } from './gateway/http-server.ts';
+import { logFacts, observe, traced } from './gateway/observe.ts';
 import { openApiOf } from './gateway/openapi.ts';
 import { asTwinmeshError, problemOf, sendProblem } from './gateway/problem.ts';
 import { parseQuery } from './gateway/query.ts';
@@ -25,6 +27,7 @@ import { OpenStreams } from './gateway/streams.ts';
 import { authenticateKey, keyRing } from './keys/keyring.ts';
 import { kindSchemas } from './kinds/kind-schemas.ts';
 import type { Parts } from './parts.ts';
+import { serviceSchemas } from './schemas.ts';
 
 /**
  * The one HTTP door. moleculer-web carries a request to the action of its alias; everything that decides about it is ours:
@@ -43,6 +46,7 @@ interface Alias {
 }
 
 interface Gate {
+  elsewhere: readonly ServiceSchema[];
   table: RouteTable;
   byKey: Map<string, Alias>;
   limiter: RateLimiter;
@@ -59,7 +63,6 @@ interface Gate {
   rebuild(): string[];
   receive(req: IncomingMessage, res: ServerResponse, expectsContinue: boolean, local: boolean): Promise<void>;
   fail(req: IncomingMessage, res: ServerResponse, thrown: unknown): void;
-  observe(req: GateRequest, res: ServerResponse): void;
 }
 
 type GatewayService = Service & { parts: Parts } & Gate;
@@ -77,6 +80,7 @@ const carrier = { ...ApiGateway, actions: { rest: ApiGateway.actions?.rest } } a
 
 const gateway: PartsSchema<Gate> = {
   name: 'gateway',
+  metadata: { role: 'gateway' },
   mixins: [carrier, partsMixin],
 
   settings: {
@@ -133,18 +137,8 @@ const gateway: PartsSchema<Gate> = {
   },
 
   methods: {
-    /** Every action that is there, here and on other nodes, our own included although it is registered last. */
     exposed(this: GatewayService): ExposedAction[] {
-      const found = new Map<string, ExposedAction>();
-      const listed = this.broker.registry.getActionList({ onlyAvailable: true, skipInternal: true }) as unknown as {
-        name: string;
-        action?: ExposedAction;
-      }[];
-      for (const { name, action } of listed) if (action) found.set(name, { ...action, name });
-      const own = (this as unknown as { _serviceSpecification: { actions: Record<string, ExposedAction> } })
-        ._serviceSpecification.actions;
-      for (const action of Object.values(own)) found.set(action.name, action);
-      return [...found.values()].filter((a) => a.visibility === undefined || a.visibility === 'published');
+      return exposedActions(this.broker, this, this.elsewhere);
     },
 
     /** Makes the aliases anew and answers the faults. */
@@ -189,7 +183,7 @@ const gateway: PartsSchema<Gate> = {
       delete req.headers['x-correlation-id'];
       res.setHeader('X-Request-Id', gate.requestId);
       setSecurityHeaders(res);
-      res.once('close', () => this.observe(req, res));
+      res.once('close', () => observe(req, res, this.parts));
       try {
         checkAddress(gate);
         const origins = this.parts.settings.corsOrigins;
@@ -210,7 +204,7 @@ const gateway: PartsSchema<Gate> = {
               limiter: this.limiter,
               metricsToken: this.parts.settings.metricsToken,
             });
-        await this.httpHandler(req, res);
+        await traced(req, this.parts.tracing, () => this.httpHandler(req, res));
       } catch (error) {
         this.fail(req, res, error);
       }
@@ -231,6 +225,7 @@ const gateway: PartsSchema<Gate> = {
 
     authenticate(ctx: GateContext, _route: unknown, req: GateRequest): Caller | null {
       ctx.meta.requestId = req.gate.requestId;
+      if (req.gate.span) ctx.meta.traceparent = req.gate.span.trace;
       ctx.meta.request = requestFactsOf(req);
       return req.gate.identity.user;
     },
@@ -287,7 +282,11 @@ const gateway: PartsSchema<Gate> = {
       let data: unknown;
       try {
         // By name, so that the strategy of the service sees the params and picks the node that owns the twin.
-        data = await ctx.call(action, params, { timeout: route.timeoutMs ?? DEFAULT_TIMEOUT_MS });
+        const { streamAction } = route.docs;
+        const streamed = streamAction !== undefined && ctx.meta.request.accept.includes('text/event-stream');
+        data = await ctx.call(streamed ? streamAction : action, params, {
+          timeout: route.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+        });
       } catch (error) {
         outcome = asTwinmeshError(error).code;
         throw error;
@@ -324,27 +323,10 @@ const gateway: PartsSchema<Gate> = {
       const error = asTwinmeshError(thrown);
       const { gate } = req;
       if (error.spec.status >= 500 && !error.spec.retryable && error.code !== 'not_available') {
-        const facts = { requestId: gate.requestId, method: req.method, path: gate.path };
-        this.parts.logger.error({ ...facts, err: error.cause ?? error }, 'request failed');
+        this.parts.logger.error({ ...logFacts(req), err: error.cause ?? error }, 'request failed');
       }
       abandonBody(req, res);
       sendProblem(res, problemOf(error, gate.path, gate.requestId), error, req.method === 'HEAD');
-    },
-
-    observe(this: GatewayService, req: GateRequest, res: ServerResponse): void {
-      const { gate } = req;
-      const durationMs = performance.now() - gate.startedMs;
-      const route = gate.match?.route.path ?? 'unmatched';
-      if (!gate.streams) {
-        const method = req.method === 'HEAD' ? 'GET' : (req.method ?? 'GET');
-        this.parts?.metrics.http({ method, route, status: res.statusCode, durationMs });
-      }
-      if (!this.parts?.logger.isLevelEnabled('debug')) return;
-      const { requestId, path, identity } = gate;
-      this.parts.logger.debug(
-        { requestId, method: req.method, path, status: res.statusCode, durationMs, keyId: identity.user?.keyId },
-        'http',
-      );
     },
   },
 
@@ -352,18 +334,8 @@ const gateway: PartsSchema<Gate> = {
     const { settings, clock } = this.parts;
     this.limiter = new MemoryRateLimiter(settings.rateLimitPerMinute, () => clock.monotonic());
     this.streams = new OpenStreams();
-    const faults: string[] = [];
-    const fronted: string[] = [];
-    const local: ExposedAction[] = [];
-    for (const service of this.broker.services) {
-      const actions = Object.values(
-        (service as unknown as { _serviceSpecification: { actions: Record<string, ExposedAction> } })
-          ._serviceSpecification.actions,
-      );
-      local.push(...actions);
-      if (service.fullName !== this.fullName && actions.some((a) => a.rest)) fronted.push(service.fullName);
-    }
-    faults.push(...routesOf(local).faults);
+    this.elsewhere = settings.natsUrl === null ? [] : await serviceSchemas();
+    const { faults, fronted } = frontedServices(this.broker, this.fullName);
     if (faults.length > 0) throw new TwinmeshError('internal', `The gateway does not start: ${faults.join('; ')}.`);
     if (fronted.length > 0) await this.broker.waitForServices(fronted, START_TIMEOUT_MS, 20);
     for (const fault of this.rebuild()) this.logger.error(`Not exposed: ${fault}.`);

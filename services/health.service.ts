@@ -26,7 +26,7 @@ const CHECKS = {
   },
 };
 
-const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness> }> = {
+const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; reachesHost(): boolean }> = {
   name: 'health',
   mixins: [partsMixin],
 
@@ -70,17 +70,23 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness> }
             ...CHECKS.properties,
             node: { type: 'string' },
             uptimeMs: { type: 'number' },
-            host: { type: 'object', description: 'State of the twin host: shards, resident twins, counters, stale.' },
+            roles: { type: 'array', items: { type: 'string' } },
+            host: {
+              type: ['object', 'null'],
+              description:
+                'State of the twin host: shards, resident twins, counters, stale; null where the node has none.',
+            },
           },
         },
       },
       async handler() {
-        const { settings, host, clock } = this.parts;
+        const { settings, hosts, clock } = this.parts;
         return {
           ...(await this.readiness()),
           node: settings.nodeId,
           uptimeMs: Math.round(clock.monotonic() - this.startedAt),
-          host: host.status(),
+          roles: settings.roles,
+          host: hosts ? this.parts.host.status() : null,
         };
       },
     },
@@ -103,12 +109,18 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness> }
   },
 
   methods: {
+    reachesHost(): boolean {
+      const services = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string }[];
+      return services.some(({ name }) => name === 'twins');
+    },
+
     readiness(): Promise<Readiness> {
-      const { store, host, clock } = this.parts;
+      const { store, hosts, clock } = this.parts;
       return probe({
         clock,
         store: () => store.ping(),
-        host: () => host.status(),
+        host: hosts ? () => this.parts.host.status() : undefined,
+        reachesHost: () => this.reachesHost(),
         onFault: (check, error) => this.logger.debug(`Not ready: ${check}: ${messageOf(error)}`),
       });
     },

@@ -52,6 +52,7 @@ interface HistoryParams extends SpanParams {
 
 const history: PartsSchema = {
   name: 'history',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

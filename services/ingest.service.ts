@@ -61,6 +61,7 @@ const NDJSON_TYPES = ['application/x-ndjson', 'application/ndjson', 'application
 
 const ingest: PartsSchema<Ingest> = {
   name: 'ingest',
+  metadata: { role: 'ingest' },
   mixins: [partsMixin],
 
   actions: {
@@ -171,6 +172,8 @@ const ingest: PartsSchema<Ingest> = {
         deadlineMs: DEADLINE_MS,
         maxBytes: maxBodyBytes,
         ndjson,
+        // Whether it is traced was decided with the request.
+        trace: ctx.meta.traceparent ?? null,
       });
     },
 
@@ -186,7 +189,7 @@ const ingest: PartsSchema<Ingest> = {
   },
 
   async started() {
-    const { settings, kinds, sql, log, host, clock, metrics, logger } = this.parts;
+    const { settings, kinds, sql, log, hosts, clock, metrics, logger, tracing } = this.parts;
     const deadLetters = new DeadLetters({ sql, clock });
     const ingress = new Ingress({
       log,
@@ -197,6 +200,7 @@ const ingest: PartsSchema<Ingest> = {
       json: { maxBytes: settings.maxPayloadBytes, maxDepth: MAX_DEPTH },
       deadLetters,
       batchPrefix: `${settings.nodeId}-${randomUUID()}`,
+      tracer: tracing,
     });
     const mqtt = new MqttDoor({
       ingress,
@@ -214,10 +218,10 @@ const ingest: PartsSchema<Ingest> = {
     this.ingress = ingress;
     this.mqtt = mqtt;
     await mqtt.open();
-    host.addSink(mqttEvents(mqtt.publish));
-    if (settings.mqttUrl === null) await publishDeltas(sql, mqtt.publish);
+    if (settings.natsUrl === null) this.parts.host.addSink(mqttEvents(mqtt.publish));
+    if (settings.natsUrl === null && settings.mqttUrl === null) await publishDeltas(sql, mqtt.publish);
 
-    host.followIngest(() => ingress.paused?.since ?? null);
+    if (hosts) this.parts.host.followIngest(() => ingress.paused?.since ?? null);
     metrics.followIngress(ingress);
     metrics.followGauge(
       'twinmesh_mqtt_connections',

@@ -17,6 +17,7 @@ interface DataParams extends StartEndParams {
 
 const iot: PartsSchema = {
   name: 'iot',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

@@ -41,6 +41,7 @@ const DEVICE_ID = {
 
 const keys: PartsSchema<Keys> = {
   name: 'keys',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

@@ -60,6 +60,7 @@ function kindView(kind: Kind): Record<string, unknown> {
 
 const kinds: PartsSchema = {
   name: 'kinds',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

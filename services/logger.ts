@@ -1,10 +1,12 @@
 import { createRequire } from 'node:module';
 import type { ServiceBroker } from 'moleculer';
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { traceFields } from '../mixins/trace-scope.ts';
 
 /**
  * The log of the process: pino, one JSON object a line, or short coloured lines for a terminal.
- * Lines about a request carry `requestId`, lines about a twin `twinId`, Moleculer's own `mod`.
+ * Lines about a request carry `requestId`, lines about a twin `twinId`, Moleculer's own `mod`; those that are written on the
+ * way of a traced message or request carry `trace_id` and `span_id`.
  */
 export interface LoggerOptions {
   level: string;
@@ -29,6 +31,7 @@ export function createLogger(options: LoggerOptions): Logger {
       level: options.level,
       base: { node: options.node },
       timestamp: pino.stdTimeFunctions.isoTime,
+      mixin: () => traceFields(),
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: SECRETS.flatMap((name) => [`["${name}"]`, `*["${name}"]`]), censor: '[hidden]' },
     },

@@ -1,20 +1,22 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import moleculer, { type ServiceBroker, type ServiceSchema } from 'moleculer';
+import moleculer, { type ServiceBroker } from 'moleculer';
 import type { Logger } from 'pino';
 import { messageOf } from '../actors/protocol/errors.ts';
 import { helpText } from '../config/help.ts';
 import { type Settings, SettingsError } from '../config/settings.ts';
 import { closeParts, holdParts, releaseParts } from '../mixins/parts.ts';
+import { traceCallsBy } from '../mixins/traced-calls.ts';
 import { brokerOptions } from '../moleculer.config.ts';
 import { bannerText } from './banner.ts';
 import { faultText, isMendable } from './command-line.ts';
 import { processSettings } from './config-file.ts';
+import type { MqttStatus } from './ingest/mqtt-door.ts';
 import { firstAdminKey } from './keys/first-key.ts';
 import { createLogger } from './logger.ts';
 import { openParts } from './parts.ts';
+import { isOfRoles, serviceSchemas } from './schemas.ts';
 
 /**
  * `npm start`: settings, parts, services, banner; and the way down.
@@ -27,7 +29,6 @@ import { openParts } from './parts.ts';
 const STOP_WITHIN_MS = 4_500;
 /** After a start that failed or was broken off. */
 const CLOSE_WITHIN_MS = 3_000;
-const SERVICES = fileURLToPath(new URL('.', import.meta.url));
 
 const EXIT = { ok: 0, crashed: 1, faulty: 2, slow: 3, SIGINT: 130, SIGTERM: 143 } as const;
 
@@ -65,11 +66,9 @@ async function main(): Promise<void> {
 
 async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<void> {
   const parts = await holdParts(broker, () => openParts(settings, { logger }));
+  traceCallsBy(broker, parts.tracing);
   const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
-  for (const file of serviceFiles()) {
-    const { default: schema } = (await import(pathToFileURL(file).href)) as { default: ServiceSchema };
-    broker.createService(schema);
-  }
+  for (const schema of await serviceSchemas()) if (isOfRoles(schema, settings.roles)) broker.createService(schema);
   await broker.start();
   print(
     bannerText({
@@ -79,27 +78,24 @@ async function start(broker: ServiceBroker, settings: Settings, logger: Logger, 
       twins,
       startedInMs: performance.now() - startedAt,
       // Last of all: a key that was made and never shown would lock everybody out.
-      firstKey: await firstAdminKey(parts.sql),
+      firstKey: settings.roles.includes('gateway') ? await firstAdminKey(parts.sql) : null,
     }),
   );
 }
 
 /** The ports as they are: a setting of 0 means any free one. */
 async function boundPorts(broker: ServiceBroker): Promise<Partial<Settings>> {
-  const gateway = broker.getLocalService('gateway') as unknown as { boundPort: number };
-  const { mqtt } = await broker.call<{ mqtt: { port: number | null; wsPort: number | null } }>('ingest.status');
+  const gateway = broker.getLocalService('gateway') as unknown as { boundPort: number } | undefined;
+  const probe = broker.getLocalService('probe') as unknown as { boundPort: number | null } | undefined;
+  const mqtt = broker.getLocalService('ingest')
+    ? (await broker.call<{ mqtt: MqttStatus }, object>('ingest.status', {}, { nodeID: broker.nodeID })).mqtt
+    : { port: null, wsPort: null };
   return {
-    port: gateway.boundPort,
+    ...(gateway === undefined ? {} : { port: gateway.boundPort }),
+    ...(probe?.boundPort ? { metricsPort: probe.boundPort } : {}),
     ...(mqtt.port === null ? {} : { mqttListenPort: mqtt.port }),
     ...(mqtt.wsPort === null ? {} : { mqttWsPort: mqtt.wsPort }),
   };
-}
-
-function serviceFiles(): string[] {
-  return readdirSync(SERVICES, { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.service.ts'))
-    .sort()
-    .map((file) => `${SERVICES}/${file}`);
 }
 
 function watchProcess(broker: ServiceBroker, logger: Logger, life: Life): void {

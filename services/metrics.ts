@@ -3,7 +3,9 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { Clock } from '../actors/protocol/clock.ts';
 import type { TwinEvent } from '../actors/protocol/event.ts';
 import type { HostStatus } from '../actors/runtime/host-api.ts';
+import { type DatabaseOptions, watchDatabase } from './metrics/database.ts';
 import { type FleetOptions, watchFleet } from './metrics/fleet.ts';
+import { type PoolMetrics, poolMetrics, watchPools } from './metrics/pool.ts';
 
 /**
  * What Prometheus sees. Parts that count for themselves are read at the scrape (`follow…`); the rest is told here as it
@@ -69,6 +71,8 @@ export class Metrics {
   readonly #http: Histogram<'method' | 'route' | 'status'>;
   readonly #failures: Counter<'source'>;
   readonly #leave: (() => void)[] = [];
+  /** What the parts that speak to the database are to tell. */
+  readonly database: PoolMetrics;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -103,6 +107,7 @@ export class Metrics {
       buckets: [1, 2, 5, 10, 20, 50, 100, 300, 800, 3000, 10_000],
       registers,
     });
+    this.database = poolMetrics(this.registry);
     this.#failures = new Counter({
       name: 'twinmesh_scrape_failures_total',
       help: 'Sources that could not be read at a scrape.',
@@ -202,6 +207,26 @@ export class Metrics {
       clock: this.#clock,
       onFailure: () => this.#failures.inc({ source: 'fleet' }),
     });
+  }
+
+  /** The database by its own statistics, open alerts, and how fresh each kind is. */
+  followDatabase(options: Omit<DatabaseOptions, 'registry' | 'onFailure' | 'clock'>): void {
+    watchDatabase({
+      ...options,
+      registry: this.registry,
+      clock: this.#clock,
+      onFailure: () => this.#failures.inc({ source: 'database' }),
+    });
+  }
+
+  /** Connections to the database, where it is a server. */
+  followPools(pools: Parameters<typeof watchPools>[1]): void {
+    watchPools(this.registry, pools);
+  }
+
+  followTracing(tracing: { readonly counts: { readonly sent: number; readonly lost: number } }): void {
+    this.#counter('twinmesh_trace_spans_sent_total', 'Spans that the collector took.', () => tracing.counts.sent);
+    this.#counter('twinmesh_trace_spans_lost_total', 'Spans that it did not take.', () => tracing.counts.lost);
   }
 
   /** Connections, pools and whatever else a part counts for itself. */

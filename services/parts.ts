@@ -1,9 +1,13 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { Logger } from 'pino';
+import { DeadLetters } from '../actors/ingress/dead-letters.ts';
+import { JetStreamLog } from '../actors/log/jetstream.ts';
 import { MemoryLog } from '../actors/log/memory.ts';
 import type { Log } from '../actors/log/port.ts';
+import { Directory, type Ownership } from '../actors/placement/directory.ts';
 import { type Clock, type Random, systemClock } from '../actors/protocol/clock.ts';
+import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { Host } from '../actors/runtime/host.ts';
 import type { TwinHost } from '../actors/runtime/host-api.ts';
 import type { HostLogger } from '../actors/runtime/host-options.ts';
@@ -16,7 +20,11 @@ import { PostgresStore } from '../actors/store/postgres.ts';
 import { loadTuning } from '../actors/store/queries/tuning.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import type { Settings } from '../config/settings.ts';
+import { natsAccess } from '../mixins/nats-access.ts';
+import { openTracing, type Tracing } from '../mixins/tracing.ts';
+import { livingNodes } from './living-nodes.ts';
 import { createLogger } from './logger.ts';
+import { timed } from './metrics/timed.ts';
 import { Metrics } from './metrics.ts';
 
 /**
@@ -29,9 +37,17 @@ export interface Parts {
   readonly sql: Sql;
   readonly store: Store;
   readonly log: Log;
+  /** Throws `internal` where ROLES leaves out host: services that use it say so by their role. */
   readonly host: TwinHost;
+  /** Whether this node has a twin host. */
+  readonly hosts: boolean;
+  /** Who owns which shard; null where one node owns them all. */
+  readonly directory: Directory | null;
+  /** Shards that this node has just taken or given up: to be told to the others. */
+  onMoved(listener: (moved: readonly Ownership[]) => void): void;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly clock: Clock;
   /** Drains the host, then closes log, database and metrics. Safe to call twice. */
   close(): Promise<void>;
@@ -48,6 +64,8 @@ export interface PartsOptions {
 
 /** Readings that may wait in the memory log for their commit; above it sources wait too. */
 const LOG_MAX_READINGS = 200_000;
+/** How long a start waits for NATS. */
+const NATS_WITHIN_MS = 30_000;
 
 /** Throws bad_kind, data_dir, store_down, newer_schema, wrong_shard_count. */
 export async function openParts(settings: Settings, options: PartsOptions = {}): Promise<Parts> {
@@ -62,46 +80,129 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     return closing;
   };
   try {
-    const sql = await openSql(settings);
-    opened.push(() => sql.close());
-    const store = new PostgresStore(sql);
-    await store.open(kinds.all(), settings.shards);
-    opened.push(() => store.close());
     const metrics = new Metrics(clock);
     opened.push(() => metrics.close());
-    const log = new MemoryLog({ clock, maxReadings: LOG_MAX_READINGS });
+    const tracing = openTracing(settings, { clock, logger: logger.child({ part: 'tracing' }) });
+    opened.push(() => tracing.close());
+    metrics.followTracing(tracing);
+    const rawSql = await openSql(settings, metrics);
+    opened.push(() => rawSql.close());
+    if (rawSql instanceof Pg) metrics.followPools(() => rawSql.pools);
+    const sql = timed(rawSql, metrics.database.statement);
+    const store = timed(new PostgresStore(rawSql), metrics.database.statement);
+    await store.open(kinds.all(), settings.shards);
+    opened.push(() => store.close());
+    const log = await openLog(settings, sql, store, clock, logger);
     opened.push(() => log.close());
-    const host = new Host({
-      node: settings.nodeId,
-      kinds,
-      store,
-      log,
-      clock,
-      random: options.random ?? Math.random,
-      shards: settings.shards,
-      ttlMs: settings.ttlMs,
-      latenessMs: settings.latenessMs,
-      cutMaxEntries: settings.cutMaxEntries,
-      passivateAfterMs: settings.passivateAfterMs,
-      maxResidentBytes: settings.maxResidentMb * 1_048_576,
-      logger: hostLogger(logger.child({ part: 'host' })),
-      onCut: ({ readings, durationMs }) => metrics.cut(readings, durationMs),
-    });
+    const directory = settings.natsUrl === null ? null : openDirectory(settings, store, clock, logger);
+    if (directory) opened.push(() => directory.close());
+    const hosts = settings.roles.includes('host');
+    const listeners: ((moved: readonly Ownership[]) => void)[] = [];
+    const tell = (moved: readonly Ownership[]) => {
+      directory?.observe(moved);
+      for (const listener of listeners) listener(moved);
+    };
+    const host = hosts
+      ? new Host({
+          node: settings.nodeId,
+          kinds,
+          store,
+          log,
+          clock,
+          random: options.random ?? Math.random,
+          shards: settings.shards,
+          ttlMs: settings.ttlMs,
+          latenessMs: settings.latenessMs,
+          cutMaxEntries: settings.cutMaxEntries,
+          passivateAfterMs: settings.passivateAfterMs,
+          maxResidentBytes: settings.maxResidentMb * 1_048_576,
+          logger: hostLogger(logger.child({ part: 'host' })),
+          tracer: tracing,
+          logReserveMessages: settings.logReserveMessages,
+          onCut: ({ readings, durationMs }) => metrics.cut(readings, durationMs),
+          onMoved: tell,
+          onOwnership: (rows) => directory?.observe(rows),
+        })
+      : null;
     // Before the host starts: no twin folds under rules that an operator has changed since.
-    const tunings = await loadTuning(sql, kinds.all(), settings.latenessMs);
-    for (const [kind, tuning] of tunings) if (tuning.version > 0) host.setTuning(kind, tuning);
-    metrics.followHost(host);
-    metrics.followLog(log);
+    const tunings = host === null ? new Map() : await loadTuning(sql, kinds.all(), settings.latenessMs);
+    for (const [kind, tuning] of tunings) if (tuning.version > 0) host?.setTuning(kind, tuning);
+    if (host) metrics.followHost(host);
+    if (log instanceof MemoryLog) metrics.followLog(log);
     metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
-    if (options.startHost !== false) {
+    metrics.followDatabase({ sql });
+    if (host !== null && options.startHost !== false) {
+      if (settings.databaseUrl !== null && settings.natsUrl === null) await mustBeAlone(sql, settings);
       opened.push(() => host.stop());
       await host.start();
     }
-    return { settings, kinds, sql, store, log, host, logger, metrics, clock, close };
+    await directory?.doubt();
+    directory?.start();
+    return {
+      settings,
+      kinds,
+      sql,
+      store,
+      log,
+      get host(): TwinHost {
+        if (host === null) throw new TwinmeshError('internal', 'This node has no twin host: ROLES leaves out host.');
+        return host;
+      },
+      hosts,
+      directory,
+      onMoved: (listener) => void listeners.push(listener),
+      logger,
+      metrics,
+      tracing,
+      clock,
+      close,
+    };
   } catch (error) {
     await close().catch((second) => logger.warn({ err: second }, 'closing after a failed start'));
     throw error;
   }
+}
+
+async function openLog(settings: Settings, sql: Sql, store: Store, clock: Clock, logger: Logger): Promise<Log> {
+  if (settings.natsUrl === null) return new MemoryLog({ clock, maxReadings: LOG_MAX_READINGS });
+  const letters = new DeadLetters({ sql, clock });
+  const log = await JetStreamLog.open({
+    connection: { ...natsAccess(settings, 'log'), firstWithinMs: NATS_WITHIN_MS },
+    clock,
+    shards: settings.shards,
+    logger: logger.child({ part: 'log' }),
+    maxBytes: settings.logMaxBytes,
+    replicas: settings.logReplicas,
+    positions: () => store.shards(),
+    onUndecodable: ({ shard, position, appendedAt, bytes, reason }) =>
+      letters.add({
+        receivedAt: appendedAt,
+        source: `nats:log ${shard}/${position}`,
+        code: 'not_json',
+        message: `A message of the log cannot be read: ${reason}`,
+        twinId: null,
+        payload: Buffer.from(bytes).toString('base64'),
+      }),
+  });
+  return log;
+}
+
+function openDirectory(settings: Settings, store: Store, clock: Clock, logger: Logger): Directory {
+  return new Directory({
+    shards: settings.shards,
+    look: () => store.shards(),
+    clock,
+    everyMs: Math.max(500, settings.ttlMs / 4),
+    onError: (error) => logger.debug({ error: messageOf(error) }, 'ownership could not be read'),
+  });
+}
+
+/** Nodes without a mesh each have a log of their own: what one of them acknowledges the other would never read. */
+async function mustBeAlone(sql: Sql, settings: Settings): Promise<void> {
+  const others = await livingNodes(sql, settings.ttlMs);
+  if (others.length === 0) return;
+  const message = `DATABASE_URL is served by ${others.join(', ')} already; a second node needs NATS_URL, the same for both.`;
+  throw new TwinmeshError('conflict', message);
 }
 
 /** A shard that was given up in order is one of hundreds at every stop: nothing to tell. */
@@ -133,7 +234,18 @@ function makeFolder(folder: string): void {
   mkdirSync(folder, { mode: 0o700 });
 }
 
-function openSql(settings: Settings): Promise<Sql> {
+/** The driver reads certificates from files that the URL names. */
+export function databaseUrlOf({ databaseUrl, tlsCaFile, tlsCertFile, tlsKeyFile }: Settings): string {
+  const url = new URL(databaseUrl as string);
+  const mode = url.searchParams.get('sslmode');
+  if (mode === null || mode === 'disable') return url.toString();
+  const files = { sslrootcert: tlsCaFile, sslcert: tlsCertFile, sslkey: tlsKeyFile };
+  for (const [name, file] of Object.entries(files))
+    if (file !== null && !url.searchParams.has(name)) url.searchParams.set(name, resolve(file));
+  return url.toString();
+}
+
+function openSql(settings: Settings, metrics: Metrics): Promise<Sql> {
   // The control socket lives there too, whatever the database is.
   const folder = resolve(settings.dataDir);
   try {
@@ -144,8 +256,12 @@ function openSql(settings: Settings): Promise<Sql> {
   return settings.databaseUrl === null
     ? Pglite.open({ dataDir: folder })
     : Pg.open({
-        url: settings.databaseUrl,
+        url: databaseUrlOf(settings),
+        maxConnections: settings.databasePool,
         applicationName: `twinmesh ${settings.nodeId}`,
+        onAcquired: metrics.database.acquired,
+        // One node alone may wait for a slow server; in a mesh the others would not wait for it.
+        priorityAnswerMs: settings.natsUrl === null ? undefined : Math.max(500, settings.ttlMs * 0.4),
         // A session that hangs in a transaction must not outlive the ownership it holds.
         idleInTransactionTimeoutMs: Math.min(5_000, settings.ttlMs / 2),
       });

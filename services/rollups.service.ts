@@ -6,7 +6,7 @@ import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 /**
  * Keeps rollups up to date and, where HISTORY_RETENTION_DAYS is set, history short, in the background.
  *
- *  1. The node that owns shard 0 does it. Should two think so, or the owner change half way, the number that each step
+ *  1. The first by name of the nodes that can does it. Should two think so, or the owner change half way, the number that each step
  *     takes lets only one of them write (rollup.ts U2).
  *  2. A round that fails is logged and tried again at the next; nothing else waits for it.
  *  3. A stop ends the round behind the step it is in.
@@ -20,7 +20,7 @@ interface Rollups {
   stopping: AbortController;
   running: Promise<Round> | undefined;
   retainedAt: number;
-  elected(): Promise<boolean>;
+  elected(): boolean;
   round(): Promise<Round>;
   work(): Promise<Round>;
   next(afterMs: number): void;
@@ -28,6 +28,7 @@ interface Rollups {
 
 const rollups: PartsSchema<Rollups> = {
   name: 'rollups',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {
@@ -42,10 +43,10 @@ const rollups: PartsSchema<Rollups> = {
   },
 
   methods: {
-    async elected() {
-      const { sql, host } = this.parts;
-      const [row] = await sql.query<{ owner: string | null }>('select owner from shards where shard = 0');
-      return row?.owner === host.status().node;
+    elected() {
+      const nodes = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string; nodeID: string }[];
+      const able = nodes.filter(({ name }) => name === this.name).map(({ nodeID }) => nodeID);
+      return able.sort()[0] === this.broker.nodeID;
     },
 
     round() {
@@ -59,7 +60,7 @@ const rollups: PartsSchema<Rollups> = {
       const { sql, clock, kinds, settings } = this.parts;
       const { signal } = this.stopping;
       const done: Round = { complete: false, steps: 0, rows: 0 };
-      if (!(await this.elected())) return done;
+      if (!this.elected()) return done;
       const add = (round: Round) => {
         done.steps += round.steps;
         done.rows += round.rows;

@@ -55,6 +55,7 @@ interface Rules {
 
 const rules: PartsSchema<Rules> = {
   name: 'rules',
+  metadata: { role: 'host' },
   mixins: [partsMixin],
 
   actions: {

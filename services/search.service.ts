@@ -18,6 +18,7 @@ interface Search {
 /** Finding twins: filter, sort, page, over their summaries. */
 const search: PartsSchema<Search> = {
   name: 'search',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {

@@ -1,4 +1,5 @@
 import type { Context } from 'moleculer';
+import type { TwinView } from '../actors/protocol/view.ts';
 import { summarise } from '../actors/store/queries/downsample.ts';
 import { type NewestQuery, newestReadings } from '../actors/store/queries/newest.ts';
 import { DAY_MS, iso } from '../actors/store/queries/span.ts';
@@ -21,6 +22,7 @@ type PageParams = Pick<TwinListQuery, 'limit' | 'cursor'>;
 
 const sensors: PartsSchema<Sensors> = {
   name: 'sensors',
+  metadata: { role: 'history' },
   mixins: [partsMixin],
 
   actions: {
@@ -43,7 +45,8 @@ const sensors: PartsSchema<Sensors> = {
       openapi: { summary: 'The newest values of a mote', tags: ['sensors'], response: READING_SCHEMA },
       async handler(ctx: Context<{ mote_id: string }>) {
         const kind = this.parts.kinds.get(MOTE);
-        const { at, reported } = await this.parts.host.get(moteTwinId(ctx.params.mote_id));
+        const twinId = moteTwinId(ctx.params.mote_id);
+        const { at, reported } = await ctx.call<TwinView, object>('twins.get', { twinId });
         return latestOf(kind, { id: ctx.params.mote_id, at, reported });
       },
     },
@@ -122,7 +125,7 @@ const sensors: PartsSchema<Sensors> = {
       async handler(ctx: Context<{ mote_id: string }>) {
         const kind = this.parts.kinds.get(MOTE);
         const id = ctx.params.mote_id;
-        const view = await this.parts.host.get(moteTwinId(id));
+        const view = await ctx.call<TwinView, object>('twins.get', { twinId: moteTwinId(id) });
         const { twinId, revision, at, online, retired, attributes } = view;
         const mote = moteOf({
           twinId,

@@ -1,17 +1,16 @@
-import type { Readable } from 'node:stream';
 import type { Context } from 'moleculer';
-import type { Command } from '../actors/protocol/entry.ts';
+import type { Command, Entry } from '../actors/protocol/entry.ts';
 import { TwinmeshError } from '../actors/protocol/errors.ts';
+import type { Stale } from '../actors/protocol/view.ts';
 import { instantOf } from '../actors/store/queries/span.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
-import { SSE_HEADERS } from './gateway/sse.ts';
 import { etagOf, headerOf, send, twinOfAlert } from './twins/commanding.ts';
 import { entryView } from './twins/entry-view.ts';
-import { fleetStream } from './twins/fleet-stream.ts';
+import { EVENT_TYPE } from './twins/event-type.ts';
+import { Leases } from './twins/leases.ts';
 import { twinEvents } from './twins/twin-events.ts';
-import { twinStream } from './twins/twin-stream.ts';
 import { ENTRY_SCHEMA, EVENT_SCHEMA, RESULT_SCHEMA, TWIN_REF } from './twins/view-schema.ts';
 
 /**
@@ -19,6 +18,7 @@ import { ENTRY_SCHEMA, EVENT_SCHEMA, RESULT_SCHEMA, TWIN_REF } from './twins/vie
  * answered after their commit; this service only turns requests into calls of the host.
  */
 interface Twins {
+  leases: Leases;
   command(ctx: TwinContext<unknown>, twinId: string, command: Command): Promise<unknown>;
 }
 
@@ -33,11 +33,12 @@ const ALERT_ID = {
 } as const;
 const NOTE = { type: 'string', max: 1000, optional: true, description: 'Why, in a sentence.' } as const;
 const TIME_RULES = [{ type: 'string', max: 40 }, { type: 'number' }];
-const EVENT_TYPE = '[a-z]+(\\.[a-z]+)?';
+const ELSEWHERE: ReadonlySet<string> = new Set(['not_owner', 'unavailable']);
 const MAX_SILENCE_MS = 30 * 24 * 3_600_000;
 
 const twins: PartsSchema<Twins> = {
   name: 'twins',
+  metadata: { role: 'host' },
   mixins: [partsMixin],
 
   actions: {
@@ -60,25 +61,23 @@ const twins: PartsSchema<Twins> = {
         tags: ['twins'],
         response: TWIN_REF,
         stream: 'sse',
+        streamAction: 'streams.twin',
       },
       async handler(ctx: TwinContext<{ twinId: string; at?: string }>) {
         const { twinId, at } = ctx.params;
-        const { host, clock } = this.parts;
+        const { host } = this.parts;
         if (at !== undefined) {
           instantOf(at, 'at');
           throw new TwinmeshError('not_available', 'This version answers the twin as it is, not as it was (?at=).');
         }
-        if (ctx.meta.request?.accept.includes('text/event-stream')) {
-          const stream = await twinStream(host, twinId, ctx.meta.request.lastEventId, { clock });
-          ctx.meta.$responseHeaders = { ...SSE_HEADERS };
-          return stream;
-        }
-        const view = await host.get(twinId).catch((error) => {
-          // old and marked so beats nothing: another node owns it, or the store does not answer
-          if (error instanceof TwinmeshError && (error.code === 'not_owner' || error.code === 'unavailable'))
-            return host.last(twinId);
-          throw error;
-        });
+        const view = ctx.meta.lastResort
+          ? await host.last(twinId)
+          : await host.get(twinId).catch((error) => {
+              // In a mesh the caller asks the owner, wherever that is now; alone, old and marked so beats nothing.
+              if (this.parts.directory === null && error instanceof TwinmeshError && ELSEWHERE.has(error.code))
+                return host.last(twinId);
+              throw error;
+            });
         // What makes a view stale is not in its revision (but for a silent device), so it may not be kept by it either.
         if (view.stale === null || view.stale.reason === 'device silent')
           ctx.meta.$responseHeaders = { ETag: etagOf(view), Vary: 'Accept' };
@@ -138,37 +137,6 @@ const twins: PartsSchema<Twins> = {
       handler(ctx: TwinContext<{ twinId: string; type?: string; limit: number; cursor?: string }>) {
         const { twinId, ...filter } = ctx.params;
         return twinEvents(this.parts.sql, twinId, filter);
-      },
-    },
-
-    stream: {
-      rest: 'GET /api/v1/stream',
-      role: 'viewer',
-      params: {
-        kind: { type: 'string', max: 31, optional: true, description: 'Only twins of this kind.', example: 'machine' },
-        type: {
-          type: 'string',
-          pattern: new RegExp(`^${EVENT_TYPE}(,${EVENT_TYPE}){0,20}$`),
-          optional: true,
-          description: 'Types, or the parts before their dots, separated by commas.',
-          example: 'alert,anomaly.detected',
-        },
-      },
-      openapi: {
-        summary: 'Events of the whole fleet, live',
-        description:
-          'Server-sent events. `Last-Event-ID` resumes without a gap; `event: reset` says that events have expired.',
-        tags: ['twins'],
-        stream: 'sse',
-      },
-      async handler(ctx: TwinContext<{ kind?: string; type?: string }>): Promise<Readable> {
-        const { kind, type } = ctx.params;
-        const { host, store, clock, kinds } = this.parts;
-        if (kind !== undefined) kinds.get(kind);
-        const filter = { kind, types: type?.split(',') };
-        const stream = await fleetStream(host, store, filter, ctx.meta.request?.lastEventId, { clock });
-        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
-        return stream;
       },
     },
 
@@ -326,6 +294,37 @@ const twins: PartsSchema<Twins> = {
       },
     },
 
+    /** Entries as they are, for streams of other nodes. */
+    entries: {
+      visibility: 'public',
+      params: { twinId: TWIN_ID, after: { type: 'number' }, limit: { type: 'number', max: 1000 } },
+      handler(ctx: TwinContext<{ twinId: string; after: number; limit: number }>): Promise<Entry[]> {
+        return this.parts.host.journal(ctx.params.twinId, ctx.params.after, ctx.params.limit);
+      },
+    },
+
+    /** Why telemetry does not move on this node; null when it does. */
+    stale: {
+      visibility: 'public',
+      handler(): Stale | null {
+        return this.parts.host.status().stale;
+      },
+    },
+
+    /** A node wants the entries of a twin of ours as they commit, for a while. */
+    watch: {
+      visibility: 'public',
+      params: { twinId: TWIN_ID, node: { type: 'string', max: 64 }, leaseMs: { type: 'number', max: 60_000 } },
+      async handler(ctx: TwinContext<{ twinId: string; node: string; leaseMs: number }>) {
+        const { twinId, node, leaseMs } = ctx.params;
+        // Whoever does not own it says so here, and the caller finds the owner.
+        const { revision } = await this.parts.host.get(twinId);
+        if (!this.leases.grant(node, twinId, leaseMs))
+          throw new TwinmeshError('overloaded', 'Too many twins of this node are followed.');
+        return { revision };
+      },
+    },
+
     /** For other services; not over HTTP. `command` is complete, its idempotency key included. */
     command: {
       visibility: 'public',
@@ -334,6 +333,20 @@ const twins: PartsSchema<Twins> = {
         return send(this.parts.host, ctx.params.twinId, ctx.params.command, undefined);
       },
     },
+  },
+
+  async started() {
+    const { host, clock } = this.parts;
+    this.leases = new Leases(host, clock, (node, twinId, entries) => {
+      // One that goes astray is found by its gap.
+      this.broker
+        .call<unknown, object>('streams.hear', { twinId, entries }, { nodeID: node, timeout: 2_000 })
+        .catch(() => undefined);
+    });
+  },
+
+  async stopped() {
+    this.leases?.close();
   },
 
   methods: {

@@ -2,6 +2,7 @@ import type { Log, LogBatch } from '../log/port.ts';
 import { type Clock, sleep } from '../protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { Outcome } from '../protocol/reading.ts';
+import type { Span, Tracer } from '../protocol/trace.ts';
 import { shardOf, twinIdOf } from '../protocol/twin-id.ts';
 import type { Intake, Item } from './intake.ts';
 
@@ -25,6 +26,7 @@ export interface AppenderOptions {
   maxInFlightBytes: number;
   /** Readings of one log message. */
   maxBatchReadings: number;
+  tracer: Tracer;
   onOutcome(intake: Intake, item: Item, outcome: Outcome): void;
 }
 
@@ -46,6 +48,8 @@ interface Group {
   batch: LogBatch;
   items: Item[];
   intakes: Pending[];
+  /** One for each traced intake; the batch carries the trace of the first. */
+  spans: Span[] | null;
 }
 
 const RETRY_MS = { first: 50, most: 2000 };
@@ -109,10 +113,17 @@ export class Appender {
         let group = filling.get(shard);
         if (group === undefined || group.items.length >= maxBatchReadings) {
           const id = `${batchPrefix}-${(++this.#batches).toString(36)}`;
-          group = { items: [], intakes: [], batch: { shard, id, receivedAt: intake.receivedAt, readings: [] } };
+          group = {
+            items: [],
+            intakes: [],
+            spans: null,
+            batch: { shard, id, receivedAt: intake.receivedAt, readings: [] },
+          };
           filling.set(shard, group);
           groups.push(group);
         }
+        if (intake.span !== undefined && group.intakes[group.intakes.length - 1] !== pending)
+          this.#trace(group, intake.span);
         group.batch.readings.push(reading);
         group.items.push(item);
         group.intakes.push(pending);
@@ -125,7 +136,20 @@ export class Appender {
     return groups;
   }
 
-  async #append({ batch, items, intakes }: Group, { wait, patient }: StoreOptions, done: Done): Promise<void> {
+  #trace(group: Group, parent: Span): void {
+    const { batch } = group;
+    const span = this.#options.tracer.start('append', parent.trace, {
+      'twinmesh.shard': batch.shard,
+      'twinmesh.batch': batch.id,
+    });
+    if (span === null) return;
+    if (batch.trace === undefined) batch.trace = span.trace;
+    else span.link(batch.trace);
+    group.spans ??= [];
+    group.spans.push(span);
+  }
+
+  async #append({ batch, items, intakes, spans }: Group, { wait, patient }: StoreOptions, done: Done): Promise<void> {
     const { log, clock, onOutcome } = this.#options;
     let failure: TwinmeshError | null = null;
     let failing = false;
@@ -148,6 +172,7 @@ export class Appender {
         await sleep(clock, retryMs);
       }
     }
+    for (const span of spans ?? []) span.end(failure?.message);
     for (const pending of intakes) {
       pending.error ??= failure;
       if (--pending.open === 0) done(pending.intake, pending.error);

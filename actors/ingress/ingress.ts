@@ -3,6 +3,7 @@ import type { Clock } from '../protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { Kind, RawReading } from '../protocol/kind.ts';
 import type { Outcome } from '../protocol/reading.ts';
+import { NO_TRACER, type Traceparent, type Tracer } from '../protocol/trace.ts';
 import { isId, twinIdOf } from '../protocol/twin-id.ts';
 import { Appender, type Done, type StoreOptions } from './appender.ts';
 import type { DeadLetter } from './dead-letters.ts';
@@ -38,6 +39,7 @@ export interface IngressOptions {
   maxInFlightBytes?: number;
   /** Readings of one log message; default 1,000. */
   maxBatchReadings?: number;
+  tracer?: Tracer;
 }
 
 export interface ReadOptions {
@@ -49,6 +51,8 @@ export interface ReadOptions {
   replay?: boolean;
   /** When the payload first arrived, ms: the time of a message that carries none, so that sending it again changes nothing. */
   arrivedAt?: number;
+  /** The trace it belongs to; null: it was decided that it is not traced. Left out, that is decided here. */
+  trace?: Traceparent | null;
 }
 
 /** What a decoded reading counts for in `maxInFlightBytes`. */
@@ -62,15 +66,18 @@ export class Ingress {
   readonly #routes: Routes;
   readonly #door: Door;
   readonly #appender: Appender;
+  readonly #tracer: Tracer;
 
   constructor(options: IngressOptions) {
     this.#options = options;
     this.#routes = new Routes(options.kinds);
     this.#door = new Door(options.door);
+    this.#tracer = options.tracer ?? NO_TRACER;
     this.#appender = new Appender({
       maxInFlightBytes: MAX_IN_FLIGHT_BYTES,
       maxBatchReadings: MAX_BATCH_READINGS,
       ...options,
+      tracer: this.#tracer,
       onOutcome: (intake, item, outcome) => this.#outcome(intake, item, outcome),
     });
   }
@@ -94,11 +101,13 @@ export class Ingress {
     const receivedAt = this.#options.clock.now();
     const intake: Intake = { source, receivedAt, bytes: payload.length, items: [], replay: options?.replay === true };
     this.tally.message(source.protocol);
+    if (options?.trace !== null) this.#trace(intake, options?.trace ?? null);
     try {
       const route = this.#routes.of(source.protocol, source.address);
       if (route.type === 'status') {
         if (source.speaker) mayTell(source.speaker, route.kind.kind, route.id);
         intake.status = { twinId: twinIdOf(route.kind.kind, route.id), online: saysOnline(payload) };
+        intake.span?.end();
         return intake;
       }
       const parsed = this.#parse(payload, options);
@@ -111,6 +120,8 @@ export class Ingress {
       const text = () => asText(payload);
       intake.items = [this.#refused(intake, { reading: null, refusal: asRefusal(error), outcome: null, text }, null)];
     }
+    // What holds nothing good need not be stored, so that nobody else would end it.
+    if (intake.span !== undefined && intake.items.every((item) => item.reading === null)) endSpan(intake, null);
     return intake;
   }
 
@@ -138,7 +149,11 @@ export class Ingress {
 
   /** Stores what `read` found good. `done` is called once for each intake, with the error that kept it from the log. */
   store(intakes: readonly Intake[], options: StoreOptions, done: Done): Promise<void> {
-    return this.#appender.store(intakes, options, done);
+    if (intakes.every((intake) => intake.span === undefined)) return this.#appender.store(intakes, options, done);
+    return this.#appender.store(intakes, options, (intake, error) => {
+      endSpan(intake, error);
+      done(intake, error);
+    });
   }
 
   /**
@@ -167,6 +182,13 @@ export class Ingress {
   /** Lets go of those who wait; what is in the log already is finished by it. */
   close(): void {
     this.#appender.close();
+  }
+
+  #trace(intake: Intake, parent: Traceparent | null): void {
+    const { protocol, address } = intake.source;
+    const facts = { 'twinmesh.protocol': protocol, 'twinmesh.address': address, 'twinmesh.bytes': intake.bytes };
+    const span = this.#tracer.start('ingest', parent, facts);
+    if (span !== null) intake.span = span;
   }
 
   #parse(payload: Uint8Array | string, options: ReadOptions | undefined): Parsed[] {
@@ -240,6 +262,14 @@ const SENTENCES: Record<
   retired: (twinId) => `${twinId} is retired and takes nothing new.`,
   poison: (twinId) => `Folding the reading into ${twinId} failed; it is kept as a dead letter.`,
 };
+
+function endSpan({ span, items }: Intake, error: TwinmeshError | null): void {
+  if (span === undefined) return;
+  let refused = 0;
+  for (const item of items) if (item.refusal !== null) refused++;
+  span.note({ 'twinmesh.readings': items.length - refused, 'twinmesh.refused': refused });
+  span.end(error === null ? undefined : `${error.code}: ${error.message}`);
+}
 
 /** Whose reading was refused, where that much is sure. */
 function twinOf({ kind, raw }: Decoded): string | null {

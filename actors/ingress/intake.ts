@@ -1,5 +1,6 @@
 import type { TwinmeshError } from '../protocol/errors.ts';
 import type { Outcome, Reading } from '../protocol/reading.ts';
+import type { Span } from '../protocol/trace.ts';
 import type { Protocol } from './route.ts';
 import type { Speaker } from './speaker.ts';
 
@@ -24,6 +25,8 @@ export interface Intake {
   replay: boolean;
   /** `twins/<kind>/<id>/status`: what it said. */
   status?: { twinId: string; online: boolean };
+  /** From its arrival until it is done, where it is traced. */
+  span?: Span;
 }
 
 export interface Item {

@@ -28,7 +28,22 @@ export interface Log {
   at(shard: number, position: number): Promise<LogMark | null | 'untracked'>;
   /** The position before the first message appended at or after `sinceMs`: reading after it misses none of those. */
   seek(shard: number, sinceMs: number): Promise<number>;
+  /**
+   * The positions that all shards have committed, as the database has them, from one node about once a minute: what lies
+   * below is not needed again and is thrown away, less the newest `reserveMessages` of the log. The message at each
+   * position stays, so that it can be looked at. A position may be older than the newest, or of a log that went back
+   * since: then nothing of its shard is touched. Absent where `committed` is enough.
+   */
+  trim?(positions: Iterable<LogPosition>, reserveMessages: number): Promise<unknown>;
   close(): Promise<void>;
+}
+
+/** Up to where a shard has been committed, and what stands there; null before the first message. */
+export interface LogPosition {
+  shard: number;
+  position: number;
+  positionId: string | null;
+  positionAt: number | null;
 }
 
 export interface LogMark {
@@ -43,6 +58,8 @@ export interface LogBatch {
   /** When ingest received the readings, ms. */
   receivedAt: number;
   readings: Reading[];
+  /** W3C traceparent of a sampled message in the batch; whoever folds the batch goes on in that trace. */
+  trace?: string;
 }
 
 export interface LogMessage extends LogBatch {

@@ -29,6 +29,12 @@ export function parseTwinId(twinId: string): { kind: string; id: string } {
   return { kind, id };
 }
 
+export function isTwinId(value: unknown): value is TwinId {
+  if (typeof value !== 'string') return false;
+  const colon = value.indexOf(':');
+  return colon > 0 && KIND_PATTERN.test(value.slice(0, colon)) && ID_PATTERN.test(value.slice(colon + 1));
+}
+
 /** FNV-1a over UTF-16 units with a final avalanche (murmur3 fmix32): ids that differ in the last digit spread evenly. */
 export function hash32(text: string, seed = 0x811c9dc5): number {
   let h = seed;

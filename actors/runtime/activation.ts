@@ -17,6 +17,8 @@ export class Activation {
   summarised = -1;
   /** Monotonic time of the last fold or read, for passivation. */
   touchedAt: number;
+  /** Monotonic time of the last read. */
+  readAt = Number.NEGATIVE_INFINITY;
   /** When the wake heap will look at it next; 0: not at all. */
   scheduledWake = 0;
   /** Leaves memory once the part that holds its snapshot has committed. */

@@ -8,6 +8,7 @@ import { Gathering } from './gathering.ts';
 import type { Host } from './host.ts';
 import type { Part } from './part.ts';
 import type { HostedShard } from './shard.ts';
+import { beginCommit, endCommit } from './traced.ts';
 
 /**
  * Makes and commits cuts: work of all shards is gathered and folded (gathering.ts), the cut is closed (closing.ts) and sent
@@ -79,7 +80,7 @@ export class Checkpoint {
       } catch (error) {
         if (error instanceof TwinmeshError && error.code !== 'store_down')
           logger.error({ error: error.message }, 'gathering failed');
-        this.#host.storeFailed(error);
+        this.#host.staleness.storeFailed(error);
         await sleep(clock, retryMs);
         retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
         progressed = true;
@@ -105,7 +106,7 @@ export class Checkpoint {
   }
 
   poisoned(shard: HostedShard, error: Poisoned): void {
-    this.#host.poisoned(error.twinId, error.message);
+    this.#host.staleness.poisoned(error.twinId, error.message);
     if (error.key !== null) this.#host.condemned.set(error.key, `Folding this reading failed: ${error.message}`);
     this.abandon(shard, `a turn of ${error.twinId} threw: ${error.message}`);
   }
@@ -147,16 +148,17 @@ export class Checkpoint {
     const host = this.#host;
     const { store, clock, onCut } = host.options;
     const cut = cutOf(host.options.node, parts);
+    beginCommit(parts, host.options.tracer);
     const startedAt = clock.monotonic();
     let committed: Set<number>;
     for (let retryMs = RETRY_MS; ; retryMs = Math.min(MAX_RETRY_MS, retryMs * 2)) {
       try {
         committed = await store.commit(cut);
-        host.cannotWrite = false;
-        host.storeAnswered();
+        host.staleness.cannotWrite = false;
+        host.staleness.storeAnswered();
         break;
       } catch (error) {
-        host.cannotWrite = false;
+        host.staleness.cannotWrite = false;
         if (error instanceof OutcomeUnknown) {
           host.counters.unknownOutcomes++;
           for (const part of parts) {
@@ -173,8 +175,8 @@ export class Checkpoint {
           return;
         }
         // nothing has landed: the same cut again when the store is back
-        host.cannotWrite = true;
-        host.storeFailed(error);
+        host.staleness.cannotWrite = true;
+        host.staleness.storeFailed(error);
         for (const part of [...parts, ...this.#building.parts.values()])
           for (const waiter of part.waiters) waiter.stalled?.();
         if (this.stopped) {
@@ -185,21 +187,24 @@ export class Checkpoint {
       }
     }
     let readings = 0;
+    const final: HostedShard[] = [];
     for (const part of parts) {
       if (committed.has(part.shard.shard)) {
         readings += part.readings.length;
         host.landed(part);
-        if (part.final && !part.shard.dead) host.custody.release(part.shard);
+        if (part.final && !part.shard.dead) final.push(part.shard);
       } else {
         host.counters.fenced++;
         this.#lose(part, () => host.custody.drop(part.shard.shard, 'fenced: another node owns it now'));
       }
     }
+    if (final.length > 0) void host.custody.release(final);
     host.counters.commits++;
     onCut?.({ readings, shards: parts.length, durationMs: clock.monotonic() - startedAt });
   }
 
   #lose(part: Part, drop: () => void): void {
+    endCommit(part, 'the part did not commit, or nobody knows');
     if (!part.shard.dead) drop();
     for (const waiter of part.waiters) waiter.lost();
   }

@@ -14,6 +14,8 @@ import { addSnapshot, addSummary } from './snapshots.ts';
  *  2  Nothing is taken of a shard whose memory is worth nothing.
  */
 const SNAPSHOTS_A_CUT = 2_000;
+/** Of shards that are on their way out: reads and commands of the others wait behind them. */
+const EASED_A_CUT = 1_000;
 const CURSOR_EVERY_MS = 1_000;
 
 export class Closing {
@@ -45,10 +47,9 @@ export class Closing {
   /** True when a cut is due though no new work may come: summaries, cursors, shards to give up, twins to put away. */
   due(): boolean {
     const now = this.#host.options.clock.monotonic();
-    if (this.#leaving.length > 0) return true;
+    if (this.#leaving.length > 0 || this.#host.standing.drains.size > 0) return true;
     if (this.#unsummarised.size > 0 && now - this.#lastSummaries >= this.#host.options.summaryEveryMs) return true;
     for (const { since } of this.#cursors.values()) if (now - since >= CURSOR_EVERY_MS) return true;
-    for (const shard of this.#host.custody.shards.values()) if (shard.draining) return true;
     return false;
   }
 
@@ -91,7 +92,9 @@ export class Closing {
       this.#putAway();
       this.#boundTail();
     }
-    for (const shard of this.#host.custody.shards.values()) if (shard.draining && !shard.poisoned) this.#finish(shard);
+    for (const shard of this.#host.custody.shards.values())
+      if (shard.draining && !shard.poisoned && !shard.sealed) this.#finish(shard);
+    if (!exclusive) this.#ease();
     for (const [key, cursor] of this.#cursors) {
       const shard = this.#host.custody.shards.get(cursor.shard);
       if (!shard) {
@@ -151,6 +154,23 @@ export class Closing {
     }
   }
 
+  /** Most of what the final parts would have to write, while the shards still serve. */
+  #ease(): void {
+    let left = EASED_A_CUT;
+    for (const shard of this.#host.standing.drains.easing()) {
+      if (left <= 0) break;
+      const before = left;
+      for (const activation of shard.dirty) {
+        if (left-- <= 0) break;
+        const part = this.#building.part(shard);
+        addSnapshot(part, activation, this.#host.options.clock);
+        if (activation.summarised !== activation.revision) addSummary(part, activation);
+      }
+      left = Math.max(0, left);
+      this.#host.standing.drains.eased(shard, before - left);
+    }
+  }
+
   /** The final part of a shard that is given up: snapshots of all that has a tail. */
   #finish(shard: HostedShard): void {
     const part = this.#building.part(shard);
@@ -158,5 +178,6 @@ export class Closing {
     for (const activation of shard.twins.values())
       if (activation.summarised !== activation.revision) addSummary(part, activation);
     part.final = true;
+    shard.sealed = true;
   }
 }

@@ -40,6 +40,8 @@ export class Custody {
   readonly shards = new Map<number, HostedShard>();
   /** Shards on their way in or out. */
   readonly busy = new Set<number>();
+  /** Written by a newer version than this one: never claimed again. */
+  readonly refused = new Set<number>();
   readonly #host: Host;
   /** Being recovered under a claim that may have been overtaken while our beat stood still. */
   readonly #doubtful = new Set<number>();
@@ -47,7 +49,9 @@ export class Custody {
   /** Times in a row that a shard had to be claimed anew. */
   readonly #setbacks = new Map<number, number>();
   readonly #undecided = new Map<number, MessageOutcome[]>();
-  #recovering: ShardRow[] = [];
+  readonly #recovering: ShardRow[] = [];
+  /** So many at the head of `#recovering` are waited for. */
+  #hastened = 0;
   #recoveries = 0;
   /** Told once when all that were claimed together are back. */
   #replayed = { shards: 0, twins: 0, entries: 0 };
@@ -61,14 +65,24 @@ export class Custody {
     this.#setbacks.delete(shard.shard);
   }
 
-  /** The last part of a draining shard has committed: give it up. */
-  release(shard: HostedShard): void {
-    this.busy.add(shard.shard);
-    this.drop(shard.shard, 'released');
-    this.#host.options.store
-      .release(this.#host.options.node, [{ shard: shard.shard, epoch: shard.epoch }])
-      .catch((error) => this.#host.storeFailed(error))
-      .finally(() => this.busy.delete(shard.shard));
+  /** The final parts of these shards have committed: give them up. */
+  async release(shards: readonly HostedShard[]): Promise<void> {
+    const { store, node } = this.#host.options;
+    for (const { shard } of shards) {
+      this.busy.add(shard);
+      this.drop(shard, 'released');
+    }
+    this.#host.standing.drains.releasing(shards);
+    try {
+      const given = shards.map(({ shard, epoch }) => ({ shard, epoch }));
+      await store.release(node, given);
+      this.#host.standing.released(given);
+    } catch (error) {
+      // the keeper finds them as strays
+      this.#host.staleness.storeFailed(error);
+    }
+    for (const { shard } of shards) this.busy.delete(shard);
+    this.#host.standing.drains.released(shards);
   }
 
   /** Memory of the shard is no longer worth anything; whoever waited is sent to the owner as it will be. */
@@ -127,7 +141,7 @@ export class Custody {
         rows = await store.claim(node, [{ shard: shard.shard, owner: node, epoch: shard.epoch }]);
         break;
       } catch (error) {
-        this.#host.storeFailed(error);
+        this.#host.staleness.storeFailed(error);
         await sleep(clock, pauseMs);
       }
     }
@@ -152,9 +166,25 @@ export class Custody {
     }
   }
 
+  /** Somebody waits for a shard that is being recovered: it goes before those that nobody waits for. */
+  hasten(shardNumber: number): void {
+    const at = this.#recovering.findIndex(({ shard }) => shard === shardNumber);
+    if (at > this.#hastened) this.#recovering.splice(this.#hastened, 0, ...this.#recovering.splice(at, 1));
+    if (at >= this.#hastened) this.#hastened++;
+  }
+
+  /** How many claimed shards are not served yet. */
+  get recovering(): number {
+    return this.#recovering.length + this.#recoveries;
+  }
+
+  #next(): ShardRow | undefined {
+    this.#hastened = Math.max(0, this.#hastened - 1);
+    return this.#recovering.shift();
+  }
+
   async #recoverNext(): Promise<void> {
-    for (let row = this.#recovering.shift(); row !== undefined; row = this.#recovering.shift())
-      await this.#recover(row, [], []);
+    for (let row = this.#next(); row !== undefined; row = this.#next()) await this.#recover(row, [], []);
     this.#recoveries--;
     if (this.#recoveries > 0 || this.#replayed.entries === 0) return;
     this.#host.options.logger.info({ ...this.#replayed }, 'tails replayed');
@@ -177,7 +207,8 @@ export class Custody {
           await this.#host.options.store
             .release(this.#host.options.node, [{ shard: row.shard, epoch: row.epoch }])
             .catch(() => {});
-          // stays busy: this node must not claim it again
+          this.refused.add(row.shard);
+          this.busy.delete(row.shard);
           return;
         }
         logger.warn({ shard: row.shard, error: messageOf(error) }, 'recovery failed; trying again');
@@ -248,7 +279,7 @@ export class Custody {
     this.#replayed.twins += tail.length;
     this.#replayed.entries += entries;
     if (this.#doubtful.delete(row.shard)) this.reclaim(shard, STOOD_STILL);
-    if (this.#host.state === 'draining') this.drain(row.shard);
+    else this.#host.standing.owned(row.shard, row.epoch);
     this.#host.signal();
   }
 
@@ -308,17 +339,9 @@ export class Custody {
     const shard = this.shards.get(shardNumber);
     if (shard === undefined) {
       if (this.busy.has(shardNumber)) this.#doubtful.add(shardNumber);
-    } else if (!shard.draining) {
+    } else {
       this.#host.checkpoint.abandon(shard, STOOD_STILL);
     }
-  }
-
-  drain(shardNumber: number): void {
-    const shard = this.shards.get(shardNumber);
-    if (!shard || shard.draining) return;
-    shard.draining = true;
-    shard.reader?.close();
-    this.#host.signal();
   }
 
   trust(shard: HostedShard): void {

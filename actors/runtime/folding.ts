@@ -4,6 +4,7 @@ import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { Emitted } from '../protocol/event.ts';
 import type { Kind } from '../protocol/kind.ts';
 import type { Outcome, Reading } from '../protocol/reading.ts';
+import type { Tracer } from '../protocol/trace.ts';
 import { twinIdOf } from '../protocol/twin-id.ts';
 import { Activation } from './activation.ts';
 import { refuse } from './commands.ts';
@@ -13,6 +14,7 @@ import { H } from './layout.ts';
 import type { Part } from './part.ts';
 import type { HostedShard, PendingCommand } from './shard.ts';
 import { newState } from './state.ts';
+import { beginTurn, endTurn } from './traced.ts';
 import type { Tunings } from './tunings.ts';
 import { fold } from './turn.ts';
 import { viewOf } from './view.ts';
@@ -37,6 +39,7 @@ export interface FoldingContext {
   /** Readings known to kill or abort, as `message id:index`. */
   condemned: ReadonlyMap<string, string>;
   watched: ReadonlySet<string> | ReadonlyMap<string, unknown>;
+  tracer?: Tracer;
 }
 
 /** A reading older than the lateness window: history decides what it is. */
@@ -79,6 +82,7 @@ export function foldMessages(
     const current = shard.current;
     if (current === null) break;
     const { message, outcomes } = current;
+    if (message.trace !== undefined && current.turn === undefined) beginTurn(shard, current, context.tracer);
     const { readings } = message;
     while (current.index < readings.length && judged < budget) {
       const reading = readings[current.index];
@@ -99,6 +103,7 @@ export function foldMessages(
             try {
               foldReading(shard, part, activation, reading, message.receivedAt, context);
             } catch (error) {
+              current.turn?.span.end(messageOf(error));
               throw new Poisoned(condemnedKey(message.id, current.index), activation.twinId, error);
             }
           } else {
@@ -117,6 +122,7 @@ export function foldMessages(
     shard.positionId = message.id;
     shard.positionAt = message.appendedAt;
     part.outcomes.push({ position: message.position, outcomes });
+    if (current.turn !== undefined) endTurn(shard, part, current.turn);
     shard.current = null;
   }
   return judged;
@@ -203,6 +209,10 @@ const emitted: Emitted[] = [];
 
 function apply(shard: HostedShard, part: Part, activation: Activation, entry: Entry, context: FoldingContext): void {
   emitted.length = 0;
+  if (activation.part !== part) {
+    activation.touchedAt = context.clock.monotonic();
+    part.keep(activation, activation.touchedAt);
+  }
   const lateBefore = activation.state.n[H.LATE];
   fold(activation.state, entry, emitted);
   if (activation.state.n[H.LATE] > lateBefore) context.counters.late++;
@@ -210,7 +220,6 @@ function apply(shard: HostedShard, part: Part, activation: Activation, entry: En
   if (activation.part !== part) {
     activation.part = part;
     part.touched.add(activation);
-    activation.touchedAt = context.clock.monotonic();
     shard.dirty.add(activation);
   }
   context.wakes.schedule(activation);

@@ -59,10 +59,11 @@ export class Gathering {
     this.#course = course;
     this.#building = building;
     this.#closing = closing;
-    const { clock, kinds } = host.options;
+    const { clock, kinds, tracer } = host.options;
     this.#context = {
       clock,
       kinds,
+      tracer,
       counters: host.counters,
       wakes: host.wakes,
       tunings: host.tunings,
@@ -178,7 +179,7 @@ export class Gathering {
       }),
     );
     for (const load of loads) if (load.status === 'rejected') throw load.reason;
-    this.#host.storeAnswered();
+    this.#host.staleness.storeAnswered();
     return unknown;
   }
 
@@ -193,6 +194,7 @@ export class Gathering {
         read.reject(new TwinmeshError('not_found', `There is no twin ${read.twinId}.`));
       else shard.reads.push(read);
     }
+    if (shard.sealed) return 0;
     for (const twinId of shard.wakes) {
       const activation = shard.twins.get(twinId);
       if (activation) shard.ticks.push(activation);
@@ -202,6 +204,7 @@ export class Gathering {
     // work that turns out to change nothing leaves no part behind
     const had = this.#building.parts.has(shard);
     this.#building.parts.set(shard, part);
+    part.keepsAll = host.staleness.isStoreFailing;
     let judged = 0;
     if (shard.commands.length > 0) foldCommands(shard, part, unknown, this.#context);
     if (shard.ticks.length > 0) foldTicks(shard, part, this.#context);
@@ -276,7 +279,7 @@ export class Gathering {
           if (part && !shard.dead && !shard.poisoned) applyLate(part, late, known, this.#context);
           break;
         } catch (error) {
-          this.#host.storeFailed(error);
+          this.#host.staleness.storeFailed(error);
           await sleep(clock, retryMs);
           retryMs = Math.min(MAX_RETRY_MS, retryMs * 2);
         }

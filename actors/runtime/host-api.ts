@@ -1,3 +1,4 @@
+import type { Ownership } from '../placement/directory.ts';
 import type { Command, Entry, Tuning } from '../protocol/entry.ts';
 import type { TwinEvent } from '../protocol/event.ts';
 import type { TwinId } from '../protocol/twin-id.ts';
@@ -6,8 +7,18 @@ import type { Stale, TwinView } from '../protocol/view.ts';
 /** What the rest of the system sees of the twin host of its node. Everything it answers is committed. */
 export interface TwinHost {
   start(): Promise<void>;
-  /** Drains: finishes the cut, snapshots, commits, releases the shards. */
+  /** Gives up all shards in order, a few at a time (snapshots, final commit, release), and ends. */
   stop(): Promise<void>;
+  /** Gives up all shards and claims none until `undrain`, but stays alive: reads answer not_owner. Resolves when the last is released, or when it is stopped or undrained meanwhile. */
+  drain(): Promise<void>;
+  /** Takes its share again, in the time that it takes. */
+  undrain(): Promise<void>;
+  /** Ownership may have changed: looks at once instead of in its next round. Costs two small reads; many together are one. */
+  nudge(): void;
+  /** Who owns what, by shard, as last read from the store. */
+  ownership(): Ownership[];
+  /** Living nodes that want shards, in order of name, as last read; without this one while it drains. */
+  living(): string[];
 
   /** The twin as committed; waits for the commit of what it has folded already. Throws not_found, not_owner, unavailable, bad_id, unknown_kind. */
   get(twinId: TwinId): Promise<TwinView>;
@@ -56,8 +67,10 @@ export interface EventSink {
 
 export interface HostStatus {
   node: string;
-  state: 'starting' | 'running' | 'draining' | 'stopped';
-  shards: { owned: number; total: number };
+  /** `drained`: it owns nothing and wants nothing, until it is undrained. */
+  state: 'starting' | 'running' | 'draining' | 'drained' | 'stopped';
+  /** `draining` and `easing` (about to drain) are among the owned; `recovering`: claimed, not served yet. */
+  shards: { owned: number; total: number; easing: number; draining: number; recovering: number };
   twins: { resident: number };
   /** Why telemetry may not be moving; null when it does. */
   stale: Stale | null;

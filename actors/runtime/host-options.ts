@@ -1,6 +1,8 @@
 import type { Log } from '../log/port.ts';
+import type { Ownership } from '../placement/directory.ts';
 import type { Clock, Random } from '../protocol/clock.ts';
 import type { Kind } from '../protocol/kind.ts';
+import { NO_TRACER, type Tracer } from '../protocol/trace.ts';
 import type { Store } from '../store/port.ts';
 import type { HostCounters } from './host-api.ts';
 import { DEFAULT_LATENESS_MS } from './state.ts';
@@ -25,12 +27,19 @@ export interface HostOptions {
   maxResidentBytes?: number;
   summaryEveryMs?: number;
   housekeepingMs?: number;
+  /** The newest messages of the log that are kept though they are committed: for a database that is restored from an older copy. */
+  logReserveMessages?: number;
   claimAtOnce?: number;
   logger?: HostLogger;
+  tracer?: Tracer;
   /** Lets other work of the process run between two gatherings. */
   breathe?(): Promise<void>;
   /** Told of every cut that committed. */
   onCut?(cut: { readings: number; shards: number; durationMs: number }): void;
+  /** These shards are served here from now on (owner: this node), or have been given up and are free (owner: null): the other nodes are to be told and nudged. */
+  onMoved?(moved: Ownership[]): void;
+  /** Ownership as just read from the store, by shard, and the living nodes that want shards; after every round and look of the keeper. */
+  onOwnership?(rows: Ownership[], living: string[]): void;
 }
 
 export interface HostLogger {
@@ -41,7 +50,8 @@ export interface HostLogger {
 
 const SILENT: HostLogger = { info() {}, warn() {}, error() {} };
 
-export type ResolvedOptions = Required<Omit<HostOptions, 'onCut'>> & Pick<HostOptions, 'onCut'>;
+type Callbacks = 'onCut' | 'onMoved' | 'onOwnership';
+export type ResolvedOptions = Required<Omit<HostOptions, Callbacks>> & Pick<HostOptions, Callbacks>;
 
 export function withDefaults(options: HostOptions): ResolvedOptions {
   return {
@@ -52,8 +62,10 @@ export function withDefaults(options: HostOptions): ResolvedOptions {
     maxResidentBytes: 1024 ** 3,
     summaryEveryMs: 1_000,
     housekeepingMs: 100,
+    logReserveMessages: 0,
     claimAtOnce: 64,
     logger: SILENT,
+    tracer: NO_TRACER,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),
     ...options,
   };

@@ -1,20 +1,24 @@
-import { Keeper } from '../placement/keeper.ts';
+import type { Ownership } from '../placement/directory.ts';
 import { sleep } from '../protocol/clock.ts';
 import type { Command, Entry, Tuning } from '../protocol/entry.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { TwinEvent } from '../protocol/event.ts';
 import { parseTwinId, shardOf, type TwinId } from '../protocol/twin-id.ts';
-import type { Stale, TwinView } from '../protocol/view.ts';
+import type { TwinView } from '../protocol/view.ts';
 import type { Activation } from './activation.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { Custody } from './custody.ts';
 import type { CommandOptions, CommandResult, EventSink, HostCounters, HostStatus, TwinHost } from './host-api.ts';
 import { type HostOptions, newCounters, type ResolvedOptions, withDefaults } from './host-options.ts';
 import { Housekeeping } from './housekeeping.ts';
+import { keptView } from './kept.ts';
 import { Outbox } from './outbox.ts';
 import type { Part } from './part.ts';
 import type { HostedShard } from './shard.ts';
 import { lastCommitted } from './stale-read.ts';
+import { Staleness } from './staleness.ts';
+import { Standing } from './standing.ts';
+import { endCommit } from './traced.ts';
 import { Tunings } from './tunings.ts';
 import { viewOf } from './view.ts';
 import { Wakes } from './wakes.ts';
@@ -23,7 +27,7 @@ import { Wakes } from './wakes.ts';
  * The twin host of a node: owns shards, and with each shard the twins in it.
  *
  * Owns the doors: reads, commands, watches, events, sinks; and what is told when a part has landed. Shards come, stay and go
- * in custody.ts; cuts are made and committed in checkpoint.ts; when to own what is placement/keeper.ts.
+ * in custody.ts; cuts are made and committed in checkpoint.ts; its place among the nodes is standing.ts.
  *
  * Invariants:
  *  1  Whatever leaves through the doors has committed.
@@ -31,6 +35,8 @@ import { Wakes } from './wakes.ts';
  */
 const COMMAND_DEADLINE_MS = 10_000;
 const MAX_PENDING_COMMANDS = 1_000;
+/** A stop waits so long for a store that does not answer. */
+const PATIENCE_MS = 2_000;
 /** How a twin says so. */
 export const CARRIED = 'a tail was folded by a newer kind than the one that left it';
 
@@ -38,6 +44,8 @@ export class Host implements TwinHost {
   readonly options: ResolvedOptions;
   readonly counters: HostCounters = newCounters();
   readonly custody = new Custody(this);
+  readonly staleness: Staleness;
+  readonly standing: Standing;
   readonly #housekeeping = new Housekeeping(this);
   readonly wakes = new Wakes();
   readonly tunings: Tunings;
@@ -47,40 +55,20 @@ export class Host implements TwinHost {
   readonly suspects = new Map<number, number>();
   readonly watchers = new Map<string, Set<(entries: Entry[]) => void>>();
   readonly #listeners = new Set<(events: TwinEvent[]) => void>();
-  readonly #keeper: Keeper;
   readonly checkpoint: Checkpoint;
   readonly outboxes: Outbox[] = [];
-  readonly #poisoned = new Map<string, string>();
   state: HostStatus['state'] = 'starting';
-  #storeFailingSince: number | null = null;
-  /** A commit waits for a store that takes nothing: one that still answers reads, its disk being full, is down all the same. */
-  cannotWrite = false;
-  #ingestPausedSince: () => number | null = () => null;
 
   constructor(options: HostOptions) {
     this.options = withDefaults(options);
     this.tunings = new Tunings(this.options.latenessMs);
     this.checkpoint = new Checkpoint(this);
-    this.#keeper = new Keeper({
-      node: options.node,
-      store: options.store,
-      clock: options.clock,
-      ttlMs: options.ttlMs,
-      claimAtOnce: this.options.claimAtOnce,
-      tenant: {
-        epochOf: (shard) => this.custody.shards.get(shard)?.epoch,
-        isBusy: (shard) => this.custody.busy.has(shard) || this.custody.shards.get(shard)?.draining === true,
-        take: (rows) => this.custody.take(rows),
-        drain: (shard) => this.custody.drain(shard),
-        renew: (shard) => this.custody.renew(shard),
-        drop: (shard, why) => this.custody.drop(shard, why),
-      },
-      onError: (error) => this.storeFailed(error),
-    });
+    this.staleness = new Staleness(this.options.clock, this.options.logger);
+    this.standing = new Standing(this);
   }
 
   async start(): Promise<void> {
-    await this.#keeper.start();
+    await this.standing.start();
     this.state = 'running';
     this.checkpoint.start();
     this.#housekeeping.start();
@@ -89,16 +77,39 @@ export class Host implements TwinHost {
   async stop(): Promise<void> {
     if (this.state === 'stopped') return;
     this.state = 'draining';
-    this.#keeper.retreat();
-    for (const shard of this.custody.shards.keys()) this.custody.drain(shard);
-    while ((this.custody.shards.size > 0 || this.custody.busy.size > 0) && this.#storeFailingSince === null)
-      await sleep(this.options.clock, 5);
+    await this.standing.retreat(() => this.staleness.failingMs < PATIENCE_MS);
     this.#housekeeping.stop();
     for (const outbox of this.outboxes) outbox.stop();
     await this.checkpoint.stop();
-    await this.#keeper.stop();
+    await this.standing.stop();
     for (const shard of [...this.custody.shards.keys()]) this.custody.drop(shard, 'the node stopped');
     this.state = 'stopped';
+  }
+
+  async drain(): Promise<void> {
+    if (this.state !== 'running') return;
+    this.state = 'draining';
+    const isDraining = (): boolean => this.state === 'draining';
+    await this.standing.retreat(isDraining);
+    if (isDraining()) this.state = 'drained';
+  }
+
+  async undrain(): Promise<void> {
+    if (this.state !== 'draining' && this.state !== 'drained') return;
+    this.state = 'running';
+    await this.standing.resume();
+  }
+
+  nudge(): void {
+    this.standing.nudge();
+  }
+
+  ownership(): Ownership[] {
+    return this.standing.ownership();
+  }
+
+  living(): string[] {
+    return this.standing.living();
   }
 
   /** Ends at once, as a crash would: for simulations and for stores that are gone. */
@@ -107,22 +118,21 @@ export class Host implements TwinHost {
     this.#housekeeping.stop();
     for (const outbox of this.outboxes) outbox.stop();
     void this.checkpoint.stop();
-    void this.#keeper.stop();
+    void this.standing.stop();
     for (const shard of [...this.custody.shards.keys()]) this.custody.drop(shard, 'killed');
   }
 
   // ── doors ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   async get(twinId: TwinId): Promise<TwinView> {
-    const shard = this.#serving(twinId);
+    const shard = this.#serving(twinId, false);
     const activation = shard.twins.get(twinId) ?? (await this.#resident(shard, twinId));
     activation.touchedAt = this.options.clock.monotonic();
-    const view = viewOf(activation.state, activation.counts, this.#staleOf(twinId));
+    activation.readAt = activation.touchedAt;
+    const view = viewOf(activation.state, activation.counts, this.staleness.of(twinId));
     if (activation.part === null) return view;
     const part = activation.part;
-    if (this.#storeFailingSince !== null) {
-      throw notTaken(twinId);
-    }
+    if (this.staleness.isStoreFailing) throw notTaken(twinId);
     return new Promise((resolve, reject) => {
       part.waiters.push({
         committed: () => resolve(view),
@@ -135,13 +145,18 @@ export class Host implements TwinHost {
   async last(twinId: TwinId): Promise<TwinView> {
     const shard = this.custody.shards.get(shardOf(twinId, this.options.shards));
     const resident = shard && !shard.poisoned ? (shard.twins.get(twinId) ?? null) : null;
-    return lastCommitted({ ...this.options, tunings: this.tunings }, twinId, resident, this.#staleOf(twinId));
+    const stale = this.staleness.of(twinId);
+    if (shard && resident !== null && resident.part !== null && stale !== null && this.staleness.isStoreFailing) {
+      const kept = keptView(shard, resident, stale);
+      if (kept !== null) return kept;
+    }
+    return lastCommitted({ ...this.options, tunings: this.tunings }, twinId, resident, stale);
   }
 
   command(twinId: TwinId, command: Command, options: CommandOptions = {}): Promise<CommandResult> {
     return new Promise((resolve, reject) => {
       const { clock } = this.options;
-      const shard = this.#serving(twinId);
+      const shard = this.#serving(twinId, true);
       if (shard.commands.length >= MAX_PENDING_COMMANDS) {
         throw new TwinmeshError('overloaded', `Shard ${shard.shard} has ${shard.commands.length} commands waiting.`);
       }
@@ -152,7 +167,7 @@ export class Host implements TwinHost {
   }
 
   async journal(twinId: TwinId, afterRevision: number, limit: number): Promise<Entry[]> {
-    const shard = this.#serving(twinId);
+    const shard = this.#serving(twinId, false);
     const activation = shard.twins.get(twinId) ?? (await this.#resident(shard, twinId));
     return this.options.store.journal({ twin: activation.key, twinId }, afterRevision, limit);
   }
@@ -181,8 +196,9 @@ export class Host implements TwinHost {
       sink,
       store: this.options.store,
       clock: this.options.clock,
+      tracer: this.options.tracer,
       bufferEvents: 2_000,
-      mayPublish: (shard) => this.custody.shards.has(shard) && this.#keeper.serving,
+      mayPublish: (shard) => this.custody.shards.has(shard) && this.standing.serving,
       onMoved: (shard, seq) => this.checkpoint.closing.cursorMoved(sink.name, shard, seq),
       onError: (error) =>
         this.options.logger.warn({ sink: sink.name, error: messageOf(error) }, 'sink failed; it will be retried'),
@@ -221,7 +237,7 @@ export class Host implements TwinHost {
   }
 
   followIngest(pausedSince: () => number | null): void {
-    this.#ingestPausedSince = pausedSince;
+    this.staleness.ingestPausedSince = pausedSince;
   }
 
   tuning(kind: string): Tuning {
@@ -229,14 +245,21 @@ export class Host implements TwinHost {
   }
 
   status(): HostStatus {
+    const { drains } = this.standing;
     let resident = 0;
     for (const shard of this.custody.shards.values()) resident += shard.twins.size;
     return {
       node: this.options.node,
       state: this.state,
-      shards: { owned: this.custody.shards.size, total: this.options.shards },
+      shards: {
+        owned: this.custody.shards.size,
+        total: this.options.shards,
+        easing: drains.size - drains.draining,
+        draining: drains.draining,
+        recovering: this.custody.recovering,
+      },
       twins: { resident },
-      stale: this.#staleOf(null),
+      stale: this.staleness.of(null),
       counters: { ...this.counters },
     };
   }
@@ -248,20 +271,6 @@ export class Host implements TwinHost {
     this.checkpoint.signal();
   }
 
-  storeFailed(error: unknown): void {
-    if (this.#storeFailingSince === null) {
-      this.#storeFailingSince = this.options.clock.now();
-      const told = error instanceof TwinmeshError ? { code: error.code, remedy: error.spec.remedy } : {};
-      this.options.logger.error({ error: messageOf(error), ...told }, 'the store does not answer; telemetry waits');
-    }
-  }
-
-  storeAnswered(): void {
-    if (this.#storeFailingSince === null || this.cannotWrite) return;
-    this.options.logger.info({ downMs: this.options.clock.now() - this.#storeFailingSince }, 'the store answers again');
-    this.#storeFailingSince = null;
-  }
-
   /** A part has committed: tell the log, those who wait, and the world. */
   landed(part: Part): void {
     const { shard } = part;
@@ -269,14 +278,15 @@ export class Host implements TwinHost {
     shard.commitNo++;
     shard.committedSeq += part.events.length;
     if (shard.mode !== 'normal' && part.judged > 0 && shard.isTrusted) this.custody.trust(shard);
+    endCommit(part);
     for (const waiter of part.waiters) waiter.committed();
     if (part.outcomes.length > 0)
       this.options.log.committed(shard.shard, part.outcomes[part.outcomes.length - 1].position, part.outcomes);
     for (const [twinId, entries] of part.watched)
-      for (const listener of this.watchers.get(twinId) ?? []) this.#tell(listener, entries);
+      for (const listener of this.watchers.get(twinId) ?? []) this.tell(listener, entries);
     if (part.events.length > 0) {
-      for (const listener of this.#listeners) this.#tell(listener, part.events);
-      for (const outbox of this.outboxes) outbox.offer(shard.shard, part.events, shard.committedSeq);
+      for (const listener of this.#listeners) this.tell(listener, part.events);
+      for (const outbox of this.outboxes) outbox.offer(shard.shard, part.events, shard.committedSeq, part.traced);
     }
     for (const activation of part.touched) {
       if (activation.part === part) activation.part = null;
@@ -293,7 +303,7 @@ export class Host implements TwinHost {
   }
 
   /** A listener that throws is its own trouble: checkpoints go on. */
-  #tell<T>(listener: (what: T) => void, what: T): void {
+  tell<T>(listener: (what: T) => void, what: T): void {
     try {
       listener(what);
     } catch (error) {
@@ -306,28 +316,18 @@ export class Host implements TwinHost {
     this.options.logger.warn({ twinId }, CARRIED);
   }
 
-  /** A turn threw. */
-  poisoned(twinId: string, why: string): void {
-    this.options.logger.error({ twinId, why }, 'a turn threw');
-    this.#poisoned.set(twinId, new Date(this.options.clock.now()).toISOString());
-    if (this.#poisoned.size > 1_000) this.#poisoned.delete(this.#poisoned.keys().next().value!);
-  }
-
-  get serving(): boolean {
-    return this.#keeper.serving;
-  }
-
-  #serving(twinId: TwinId): HostedShard {
+  #serving(twinId: TwinId, takesCommands: boolean): HostedShard {
     const { kind } = parseTwinId(twinId);
     this.options.kinds.get(kind);
     const number = shardOf(twinId, this.options.shards);
     const shard = this.custody.shards.get(number);
-    if (!shard || shard.draining || shard.poisoned) {
-      if (shard?.poisoned || this.custody.busy.has(number))
+    if (!shard || shard.poisoned || (takesCommands && shard.sealed)) {
+      this.custody.hasten(number);
+      if (shard?.poisoned || (this.custody.busy.has(number) && !this.standing.drains.isReleasing(number)))
         throw new TwinmeshError('unavailable', `Shard ${number} is being recovered.`);
       throw new TwinmeshError('not_owner', `This node does not own shard ${number} of ${twinId}.`);
     }
-    if (!this.#keeper.serving) {
+    if (!this.standing.serving) {
       throw new TwinmeshError('unavailable', 'This node cannot reach the store and may have been replaced; ask again.');
     }
     return shard;
@@ -338,33 +338,6 @@ export class Host implements TwinHost {
       shard.reads.push({ twinId, resolve, reject });
       this.signal();
     });
-  }
-
-  #staleOf(twinId: TwinId | null): Stale | null {
-    if (this.#storeFailingSince !== null) {
-      return {
-        reason: 'store down',
-        since: new Date(this.#storeFailingSince).toISOString(),
-        remedy: 'Bring the database back; readings wait in the log and nothing acknowledged is lost.',
-      };
-    }
-    const pausedSince = this.#ingestPausedSince();
-    if (pausedSince !== null) {
-      return {
-        reason: 'ingest paused',
-        since: new Date(pausedSince).toISOString(),
-        remedy: 'The log takes nothing: see /health/ready; sources wait and resend, nothing acknowledged is lost.',
-      };
-    }
-    const poisonedAt = twinId === null ? undefined : this.#poisoned.get(twinId);
-    if (poisonedAt !== undefined) {
-      return {
-        reason: 'poison',
-        since: poisonedAt,
-        remedy: 'A reading could not be folded; see the dead letters, mend the kind, replay it.',
-      };
-    }
-    return null;
   }
 }
 

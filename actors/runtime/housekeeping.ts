@@ -1,9 +1,11 @@
 import type { TimerHandle } from '../protocol/clock.ts';
+import { messageOf } from '../protocol/errors.ts';
 import type { Host } from './host.ts';
 
-/** What nobody asks for but time: ticks that are due, wakes of passive twins, twins to put away, cuts that are owed. */
+/** What nobody asks for but time: ticks that are due, wakes of passive twins, twins to put away, cuts that are owed, a log to trim. */
 const WAKES_AT_ONCE = 500;
 const WAKE_PAGES = 10;
+const TRIM_EVERY_MS = 60_000;
 
 export class Housekeeping {
   readonly #host: Host;
@@ -12,6 +14,8 @@ export class Housekeeping {
   #lastWakePoll = Number.NEGATIVE_INFINITY;
   #lastSweep = Number.NEGATIVE_INFINITY;
   #polling = false;
+  #lastTrim = Number.NEGATIVE_INFINITY;
+  #trimming = false;
   #wakesSkipped = 0;
 
   constructor(host: Host) {
@@ -50,8 +54,24 @@ export class Housekeeping {
         this.#host.wakes.retain((activation) => this.#host.custody.ownerOf(activation) !== null);
       }
     }
+    if (monotonic - this.#lastTrim >= TRIM_EVERY_MS && !this.#trimming && this.#host.standing.isFirst) {
+      this.#lastTrim = monotonic;
+      void this.#trim();
+    }
     if (work || this.#host.checkpoint.closing.due()) this.#host.signal();
     this.#timer = clock.after(housekeepingMs, () => this.#round());
+  }
+
+  async #trim(): Promise<void> {
+    const { log, logger, logReserveMessages } = this.#host.options;
+    this.#trimming = true;
+    try {
+      await log.trim?.(this.#host.standing.committedPositions(), logReserveMessages);
+    } catch (error) {
+      logger.warn({ error: messageOf(error) }, 'the log was not trimmed; it will be tried again');
+    } finally {
+      this.#trimming = false;
+    }
   }
 
   /** Passive twins that want to be told the time. */
@@ -76,7 +96,7 @@ export class Housekeeping {
         if (this.#wakesSkipped === 0) break;
       }
     } catch (error) {
-      this.#host.storeFailed(error);
+      this.#host.staleness.storeFailed(error);
     } finally {
       this.#polling = false;
     }

@@ -1,7 +1,9 @@
 import { type Clock, sleep } from '../protocol/clock.ts';
 import type { TwinEvent } from '../protocol/event.ts';
+import { NO_TRACER, type TracedTurn, type Tracer } from '../protocol/trace.ts';
 import type { Store } from '../store/port.ts';
 import type { EventSink } from './host-api.ts';
+import { TracedEvents } from './traced.ts';
 
 /**
  * Brings the committed events of owned shards to one sink, each at least once and in order of seq within a shard.
@@ -17,6 +19,7 @@ export interface OutboxOptions {
   sink: EventSink;
   store: Pick<Store, 'events'>;
   clock: Clock;
+  tracer?: Tracer;
   bufferEvents: number;
   /** Whether this node may still speak for the shard. */
   mayPublish(shard: number): boolean;
@@ -29,6 +32,7 @@ interface Lane {
   delivered: number;
   committed: number;
   buffer: TwinEvent[];
+  traced: TracedEvents | null;
 }
 
 const BATCH = 500;
@@ -51,7 +55,7 @@ export class Outbox {
   /** A shard has become ours: goes on after `cursor`. */
   attach(shard: number, cursor: number, committed: number): void {
     this.detach(shard);
-    const lane: Lane = { shard, delivered: cursor, committed, buffer: [] };
+    const lane: Lane = { shard, delivered: cursor, committed, buffer: [], traced: null };
     this.#lanes.set(shard, lane);
     if (cursor < committed) this.#wake(lane);
   }
@@ -59,13 +63,19 @@ export class Outbox {
   detach(shard: number): void {
     const lane = this.#lanes.get(shard);
     if (lane === undefined) return;
+    lane.traced?.leave();
     // a lane that is gone must not take its turn, and its pause, before those that are there
     this.#ready.delete(lane);
     this.#lanes.delete(shard);
   }
 
   /** Events of a shard that have just committed. */
-  offer(shard: number, events: readonly TwinEvent[], committed: number): void {
+  offer(
+    shard: number,
+    events: readonly TwinEvent[],
+    committed: number,
+    traced: readonly TracedTurn[] | null = null,
+  ): void {
     const lane = this.#lanes.get(shard);
     if (!lane) return;
     // a buffer with a hole is of no use: from then on the store is read until the lane has caught up
@@ -79,11 +89,16 @@ export class Outbox {
     }
     // the answer of a commit may come after the shard has been claimed anew, with a mark that is behind
     lane.committed = Math.max(lane.committed, committed);
+    if (traced !== null) {
+      lane.traced ??= new TracedEvents();
+      lane.traced.begin(traced, this.#o.tracer ?? NO_TRACER, { sink: this.name, shard });
+    }
     if (lane.delivered < lane.committed) this.#wake(lane);
   }
 
   stop(): void {
     this.#stopped = true;
+    for (const lane of this.#lanes.values()) lane.traced?.leave();
     this.#lanes.clear();
     this.#ready.clear();
   }
@@ -121,6 +136,7 @@ export class Outbox {
     if (events.length === 0) {
       // nothing between cursor and mark: removed by retention
       lane.delivered = lane.committed;
+      lane.traced?.delivered(lane.delivered);
       return true;
     }
     if (this.#lanes.get(lane.shard) !== lane || !this.#o.mayPublish(lane.shard)) return false;
@@ -128,6 +144,7 @@ export class Outbox {
     const last = events[events.length - 1].seq;
     if (this.#lanes.get(lane.shard) !== lane) return true;
     lane.delivered = last;
+    lane.traced?.delivered(last);
     let gone = 0;
     while (gone < lane.buffer.length && lane.buffer[gone].seq <= last) gone++;
     lane.buffer.splice(0, gone);

@@ -1,6 +1,7 @@
 import type { MessageOutcome } from '../log/port.ts';
 import type { Entry } from '../protocol/entry.ts';
 import type { TwinEvent } from '../protocol/event.ts';
+import type { TracedTurn } from '../protocol/trace.ts';
 import type {
   Cursor,
   CutShard,
@@ -11,6 +12,7 @@ import type {
   Summary,
 } from '../store/port.ts';
 import type { Activation } from './activation.ts';
+import { type Kept, keptOf } from './kept.ts';
 import type { HostedShard } from './shard.ts';
 
 /** Somebody who waits for a commit: a read that saw uncommitted changes, or a command. */
@@ -21,6 +23,9 @@ export interface Waiter {
   /** The store does not take the part now, and nobody knows for how long: whoever cannot wait may leave. */
   stalled?(): void;
 }
+
+const KEPT_A_PART = 64;
+const READ_LATELY_MS = 600_000;
 
 /** What one cut writes for one shard. Commits whole or not at all. */
 export class Part {
@@ -35,6 +40,12 @@ export class Part {
   readonly outcomes: MessageOutcome[] = [];
   readonly touched = new Set<Activation>();
   readonly waiters: Waiter[] = [];
+  /** Twins as they were before this part: for reads while the store does not take it. */
+  readonly before = new Map<Activation, Kept>();
+  /** The store does not take what was folded before: all twins are kept. */
+  keepsAll = false;
+  /** Messages in it whose way is traced. */
+  traced: TracedTurn[] | null = null;
   /** Entries of twins that somebody watches. */
   readonly watched = new Map<string, Entry[]>();
   /** Readings whose outcome this part decides, duplicates included. */
@@ -51,6 +62,12 @@ export class Part {
 
   constructor(shard: HostedShard) {
     this.shard = shard;
+  }
+
+  /** The twin is about to be changed for the first time. At full load only some are kept: those that somebody asks for, and a few. */
+  keep(activation: Activation, now: number): void {
+    if (!this.keepsAll && this.before.size >= KEPT_A_PART && now - activation.readAt > READ_LATELY_MS) return;
+    if (activation.revision > 0) this.before.set(activation, keptOf(activation));
   }
 
   get size(): number {

@@ -1,6 +1,7 @@
 import type { LogMessage, LogReader } from '../log/port.ts';
 import type { Command } from '../protocol/entry.ts';
 import type { Outcome } from '../protocol/reading.ts';
+import type { Span } from '../protocol/trace.ts';
 import { type ShardRow, TWIN_KEYS_PER_SHARD } from '../store/port.ts';
 import type { Activation } from './activation.ts';
 import type { CommandOptions, CommandResult } from './host-api.ts';
@@ -27,6 +28,8 @@ export interface CurrentMessage {
   message: LogMessage;
   index: number;
   outcomes: Outcome[];
+  /** Where its way is traced: its folding, and the event seq before it. */
+  turn?: { span: Span; afterSeq: number };
 }
 
 /**
@@ -72,6 +75,8 @@ export class HostedShard {
   /** Part under construction or on its way. */
   inFlight: Part | null = null;
   draining = false;
+  /** Its final part is closed: nothing is folded any more. */
+  sealed = false;
   /** Its memory is worth nothing (a turn threw, the log went back): waits for the commit under way, then is claimed anew. */
   poisoned = false;
   /** While above 0 nothing is taken from the log: it is being asked whether it went back. */
@@ -109,6 +114,7 @@ export class HostedShard {
   }
 
   get hasWork(): boolean {
+    if (this.sealed) return this.reads.length > 0;
     return (
       this.commands.length > 0 ||
       this.reads.length > 0 ||

@@ -3,14 +3,17 @@ import type { Kind } from '../protocol/kind.ts';
 import type { TwinId } from '../protocol/twin-id.ts';
 import { RECENT_SLOTS, Recent } from '../rolling/recent.ts';
 import { carryOver } from './carry.ts';
+import { packIdentities, unpackIdentities } from './identities.ts';
 import { layoutOf } from './layout.ts';
 import { type Aside, metricsOf, type TwinState } from './state.ts';
 import type { IngestCounts } from './view.ts';
 
 /**
- * Snapshots: the state of a twin as bytes, in versioned shapes. Shape 1:
+ * Snapshots: the state of a twin as bytes, in versioned shapes. Shape 2:
  *
  *     u32 length of JSON | JSON { aside, counts, fingerprint } | u32 numbers | bitmap of non-zero words | those words | identities
+ *
+ * Shape 1, which is still read, had the identities as they lie in memory; now they are packed (identities.ts).
  *
  * Most panes of most twins are empty, so zero words are left out. Words are copied as bits: what is restored is what was
  * stored, bit for bit. Words are little-endian, as on every machine that Node runs on here.
@@ -18,7 +21,7 @@ import type { IngestCounts } from './view.ts';
  * A change of the layout (metrics, windows, rules) comes with a new kind version; the fingerprint finds out when it did
  * not, and lets a newer version carry over what still has the same meaning (carry.ts).
  */
-export const SNAPSHOT_SHAPE = 1;
+export const SNAPSHOT_SHAPE = 2;
 
 interface Head {
   aside: Aside;
@@ -48,15 +51,33 @@ export function fingerprintOf(state: TwinState): Fingerprint {
   };
 }
 
+/** What the slots of kinds with closed metrics mean is the same for all their twins: its JSON is made once. */
+const fingerprints = new WeakMap<Kind, string>();
+
+function fingerprintJson(state: TwinState): string {
+  if (state.kind.openMetrics) return JSON.stringify(fingerprintOf(state));
+  let json = fingerprints.get(state.kind);
+  if (json === undefined) {
+    json = JSON.stringify(fingerprintOf(state));
+    fingerprints.set(state.kind, json);
+  }
+  return json;
+}
+
+/** Non-zero words of the twin under work: one for all, because an encoding is synchronous. */
+let kept = new Uint32Array(0);
+
 export function encodeSnapshot(state: TwinState, counts: IngestCounts): Uint8Array {
-  const head: Head = { aside: state.aside, counts, fingerprint: fingerprintOf(state) };
-  const json = Buffer.from(JSON.stringify(head), 'utf8');
+  const json = Buffer.from(
+    `{"aside":${JSON.stringify(state.aside)},"counts":${JSON.stringify(counts)},"fingerprint":${fingerprintJson(state)}}`,
+    'utf8',
+  );
   // two 32-bit halves a word: no BigInt, no NaN made canonical on the way
   const halves = new Uint32Array(state.n.buffer, state.n.byteOffset, state.n.length * 2);
   const length = state.n.length;
-  const recent = state.recent.toArray();
-  const bitmap = Buffer.alloc(Math.ceil(length / 8));
-  const kept = new Uint32Array(length * 2);
+  const recent = packIdentities(state.recent.toArray());
+  const bitmap = new Uint8Array(Math.ceil(length / 8));
+  if (kept.length < length * 2) kept = new Uint32Array(length * 2);
   let k = 0;
   for (let i = 0; i < length; i++) {
     const low = halves[2 * i];
@@ -67,13 +88,14 @@ export function encodeSnapshot(state: TwinState, counts: IngestCounts): Uint8Arr
     kept[k + 1] = high;
     k += 2;
   }
-  const bytes = Buffer.allocUnsafe(4 + json.length + 4 + bitmap.length + k * 4 + recent.byteLength);
+  const bytes = Buffer.allocUnsafe(4 + json.length + 4 + bitmap.length + k * 4 + recent.length);
   let p = bytes.writeUInt32LE(json.length, 0);
-  p += json.copy(bytes, p);
-  p = bytes.writeUInt32LE(length, p);
-  p += bitmap.copy(bytes, p);
-  p += Buffer.from(kept.buffer, 0, k * 4).copy(bytes, p);
-  Buffer.from(recent.buffer, recent.byteOffset, recent.byteLength).copy(bytes, p);
+  bytes.set(json, p);
+  p = bytes.writeUInt32LE(length, p + json.length);
+  bytes.set(bitmap, p);
+  p += bitmap.length;
+  bytes.set(new Uint8Array(kept.buffer, 0, k * 4), p);
+  bytes.set(recent, p + k * 4);
   return bytes;
 }
 
@@ -105,11 +127,7 @@ export function decodeSnapshot(
     n[i] = view.getFloat64(w, true);
     w += 8;
   }
-  if ((bytes.length - w) % (8 * RECENT_SLOTS) !== 0) {
-    throw new TwinmeshError('internal', `The snapshot of ${twinId} is damaged.`);
-  }
-  const recent = new Float64Array((bytes.length - w) / 8);
-  bytes.copy(Buffer.from(recent.buffer), 0, w);
+  const recent = identitiesOf(twinId, shape, bytes.subarray(w));
   const restored: TwinState = {
     twinId,
     kind,
@@ -123,4 +141,16 @@ export function decodeSnapshot(
   if (JSON.stringify(now) === JSON.stringify(head.fingerprint))
     return { state: restored, counts: head.counts, carried: false };
   return { state: carryOver(restored, head.fingerprint), counts: head.counts, carried: true };
+}
+
+function identitiesOf(twinId: TwinId, shape: number, bytes: Buffer): Float64Array {
+  try {
+    if (shape >= 2) return unpackIdentities(bytes);
+    if (bytes.length % (8 * RECENT_SLOTS) !== 0) throw new RangeError('The identities end early.');
+    const recent = new Float64Array(bytes.length / 8);
+    bytes.copy(Buffer.from(recent.buffer));
+    return recent;
+  } catch (error) {
+    throw new TwinmeshError('internal', `The snapshot of ${twinId} is damaged.`, undefined, { cause: error });
+  }
 }

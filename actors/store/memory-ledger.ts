@@ -49,7 +49,7 @@ export class Ledger {
   readonly deadLetters: ShardDeadLetter[] = [];
   readonly #kinds = new Map<string, Kind>();
   readonly #shards: ShardLedger[] = [];
-  readonly #nodes = new Map<string, number>();
+  readonly #nodes = new Map<string, { beat: number; leaving: boolean }>();
   readonly #twinIds = new Map<string, TwinLedger>();
   readonly #byKey = new Map<number, TwinLedger>();
   readonly #cursors = new Map<string, number>();
@@ -68,18 +68,18 @@ export class Ledger {
     }
   }
 
-  beat(node: string): void {
-    this.#nodes.set(node, Math.abs(this.#nodes.get(node) ?? 0) + 1);
+  beat(node: string, leaving = false): void {
+    this.#nodes.set(node, { beat: (this.#nodes.get(node)?.beat ?? 0) + 1, leaving });
   }
 
   nodes(): NodeRow[] {
-    const living = [...this.#nodes].filter(([, beat]) => beat > 0);
-    return living.map(([node, beat]) => ({ node, beat })).sort((a, b) => (a.node < b.node ? -1 : 1));
+    return [...this.#nodes].map(([node, row]) => ({ node, ...row })).sort((a, b) => (a.node < b.node ? -1 : 1));
   }
 
   removeNode(node: string): void {
     // the count goes on when it comes back: one that began anew could look as if it had never moved
-    this.#nodes.set(node, -Math.abs(this.#nodes.get(node) ?? 0));
+    const row = this.#nodes.get(node);
+    if (row) row.leaving = true;
   }
 
   shards(): ShardRow[] {

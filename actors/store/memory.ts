@@ -49,8 +49,8 @@ export class MemoryStore implements Store {
     return this.#step('ping', () => undefined);
   }
 
-  beat(node: string): Promise<void> {
-    return this.#step('beat', () => this.ledger.beat(node));
+  beat(node: string, leaving = false): Promise<void> {
+    return this.#step('beat', () => this.ledger.beat(node, leaving));
   }
 
   nodes(): Promise<NodeRow[]> {

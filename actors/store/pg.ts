@@ -15,9 +15,25 @@ export interface PgOptions {
   answerMarginMs?: number;
   /** A session that idles in a transaction for so long is ended by the server; keep it below the ttl of ownership. Default 5 s. */
   idleInTransactionTimeoutMs?: number;
+  /**
+   * How long an answer to a statement with priority (beat, claim, commit), and a connection for it, is waited for before
+   * that connection counts as lost. Below half the ttl, so that a node whose server hangs knows it before others take over.
+   * Default: as for the others.
+   */
+  priorityAnswerMs?: number;
   /** How long to wait for a connection. Default 5 s. */
   connectTimeoutMs?: number;
   applicationName?: string;
+  /** Told how long a statement has waited for its connection, ms, whether it got one or not. */
+  onAcquired?(waitedMs: number): void;
+}
+
+/** Connections of a pool: those that run a statement, those that could, and the statements that wait for one. */
+export interface PoolCounts {
+  active: number;
+  idle: number;
+  waiting: number;
+  max: number;
 }
 
 /**
@@ -30,10 +46,17 @@ export interface PgOptions {
 export class Pg implements Sql {
   readonly #ordinary: pg.Pool;
   readonly #priority: pg.Pool;
+  readonly #onAcquired: PgOptions['onAcquired'];
 
-  private constructor(ordinary: pg.Pool, priority: pg.Pool) {
+  private constructor(ordinary: pg.Pool, priority: pg.Pool, onAcquired: PgOptions['onAcquired']) {
     this.#ordinary = ordinary;
     this.#priority = priority;
+    this.#onAcquired = onAcquired;
+  }
+
+  /** The connections as they are now; those for what has priority apart. */
+  get pools(): { ordinary: PoolCounts; priority: PoolCounts } {
+    return { ordinary: countsOf(this.#ordinary), priority: countsOf(this.#priority) };
   }
 
   /** Connects once to tell a wrong URL or a missing server right away. Throws SqlError. */
@@ -41,7 +64,8 @@ export class Pg implements Sql {
     const max = Math.max(3, options.maxConnections ?? 10);
     const sql = new Pg(
       new pg.Pool({ ...configOf(options), max: max - PRIORITY_CONNECTIONS }),
-      new pg.Pool({ ...configOf(options), max: PRIORITY_CONNECTIONS }),
+      new pg.Pool({ ...configOf(options), ...promptness(options), max: PRIORITY_CONNECTIONS }),
+      options.onAcquired,
     );
     for (const pool of [sql.#ordinary, sql.#priority]) {
       // Without listeners the loss of a connection, idle or not, takes the process down. Whoever waits for an answer
@@ -60,8 +84,10 @@ export class Pg implements Sql {
 
   async query<Row>(text: string, params: readonly unknown[] = [], options: QueryOptions = {}): Promise<Row[]> {
     const pool = options.priority ? this.#priority : this.#ordinary;
-    const result = await run(pool, (client) =>
-      client.query({ text, values: params.map(parameterOf), name: options.name }),
+    const result = await run(
+      pool,
+      (client) => client.query({ text, values: params.map(parameterOf), name: options.name }),
+      this.#onAcquired,
     );
     return result.rows as Row[];
   }
@@ -81,7 +107,17 @@ export class Pg implements Sql {
 const PRIORITY_CONNECTIONS = 2;
 const DAY_MS = 86_400_000;
 
-async function run<T>(pool: pg.Pool, statement: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+function countsOf(pool: pg.Pool): PoolCounts {
+  const { totalCount, idleCount, waitingCount, options } = pool;
+  return { active: totalCount - idleCount, idle: idleCount, waiting: waitingCount, max: options.max };
+}
+
+async function run<T>(
+  pool: pg.Pool,
+  statement: (client: pg.PoolClient) => Promise<T>,
+  onAcquired?: PgOptions['onAcquired'],
+): Promise<T> {
+  const askedAt = performance.now();
   let client: pg.PoolClient;
   try {
     client = await pool.connect();
@@ -89,6 +125,8 @@ async function run<T>(pool: pg.Pool, statement: (client: pg.PoolClient) => Promi
     throw new SqlError('not_sent', `PostgreSQL cannot be reached: ${messageOf(error)}`, sqlStateOf(error), {
       cause: error,
     });
+  } finally {
+    onAcquired?.(performance.now() - askedAt);
   }
   try {
     const result = await statement(client);
@@ -103,6 +141,14 @@ async function run<T>(pool: pg.Pool, statement: (client: pg.PoolClient) => Promi
 
 function sqlStateOf(error: unknown): string | undefined {
   return error instanceof pg.DatabaseError ? error.code : undefined;
+}
+
+function promptness({ priorityAnswerMs, connectTimeoutMs = 5000 }: PgOptions): pg.PoolConfig {
+  if (priorityAnswerMs === undefined) return {};
+  return {
+    query_timeout: priorityAnswerMs,
+    connectionTimeoutMillis: Math.min(connectTimeoutMs, priorityAnswerMs),
+  };
 }
 
 function configOf(options: PgOptions): pg.PoolConfig {

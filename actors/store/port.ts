@@ -24,7 +24,9 @@ export interface Store {
   ping(): Promise<void>;
 
   // membership
-  beat(node: string): Promise<void>;
+  /** Counts the node's beat up. `leaving`: it lives, but wants no shards: it gives up what it has. */
+  beat(node: string, leaving?: boolean): Promise<void>;
+  /** Every node that was ever there. */
   nodes(): Promise<NodeRow[]>;
   removeNode(node: string): Promise<void>;
 
@@ -65,7 +67,10 @@ export interface Store {
 
 export interface NodeRow {
   node: string;
+  /** Only ever grows. */
   beat: number;
+  /** It wants no shards: it is leaving, as long as its beat moves, or has left. */
+  leaving: boolean;
 }
 
 export interface ShardRow {

@@ -37,8 +37,8 @@ export class PostgresStore implements Store {
     await this.#sql.query('select 1', [], { priority: true });
   }
 
-  beat(node: string): Promise<void> {
-    return membership.beat(this.#sql, node);
+  beat(node: string, leaving = false): Promise<void> {
+    return membership.beat(this.#sql, node, leaving);
   }
 
   nodes(): Promise<NodeRow[]> {

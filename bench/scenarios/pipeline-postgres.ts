@@ -1,7 +1,7 @@
 import { Pg } from '../../actors/store/pg.ts';
 import { findPostgres } from '../../test/servers/postgres.ts';
 import { pipeline } from '../pipeline.ts';
-import type { Scenario } from '../scenario.ts';
+import type { Figure, Scenario } from '../scenario.ts';
 
 const scenario: Scenario = {
   name: 'pipeline-postgres',
@@ -12,11 +12,19 @@ const scenario: Scenario = {
       say('skipped: no PostgreSQL here');
       return [];
     }
-    const sql = await Pg.open({ url: await server.database() });
     try {
-      return await pipeline({ sql, twins: 10_000, readings: 500_000, perPayload: 500, atLeast: 70_000, say });
+      const figures: Figure[] = [];
+      for (const feed of [
+        { decoded: true, perPayload: 8_000, atLeast: 80_000 },
+        { decoded: false, perPayload: 500, atLeast: 70_000 },
+      ]) {
+        const sql = await Pg.open({ url: await server.database() });
+        say(feed.decoded ? 'decoded batches:' : 'JSON payloads, decoded in the same process:');
+        figures.push(...(await pipeline({ sql, twins: 10_000, readings: 500_000, say, ...feed })));
+        await sql.close();
+      }
+      return figures;
     } finally {
-      await sql.close();
       await server.stop();
     }
   },

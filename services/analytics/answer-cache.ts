@@ -1,8 +1,18 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../actors/protocol/clock.ts';
 
+/** Answers that cost something to compute, kept for a while: here in this process, in shared-answers.ts by all nodes. */
+export interface Answers {
+  /** `question` is what the answer depends on, as JSON can write it; `weigh` tells how many items an answer has. */
+  get<Answer>(
+    question: unknown,
+    compute: () => Promise<Answer>,
+    weigh?: (answer: Answer) => number,
+  ): Promise<CachedAnswer<Answer>>;
+}
+
 /**
- * Answers that cost something to compute, kept for a while.
+ * The answers of this process.
  *
  *  1. Bounded in entries and in weight (items of the answers); the oldest go first.
  *  2. Whoever asks while an answer is being computed gets that one. An answer that failed is not kept.
@@ -24,7 +34,7 @@ export const KEEP_MS = 5 * 60_000;
 const MAX_ENTRIES = 500;
 const MAX_WEIGHT = 100_000;
 
-export class AnswerCache {
+export class AnswerCache implements Answers {
   readonly #clock: Clock;
   readonly #keepMs: number;
   readonly #maxWeight: number;
@@ -44,7 +54,6 @@ export class AnswerCache {
     return this.#entries.size;
   }
 
-  /** `question` is what the answer depends on, as JSON can write it; `weigh` tells how many items an answer has. */
   async get<Answer>(
     question: unknown,
     compute: () => Promise<Answer>,

@@ -40,7 +40,7 @@ export const LOCAL_ADMIN: Caller = Object.freeze({ keyId: 'local', name: 'contro
 /** Throws unauthenticated, rate_limited. */
 export async function identify(req: IncomingMessage, options: AuthenticateOptions): Promise<Identity> {
   const address = req.socket.remoteAddress ?? 'unknown';
-  const loopback = isLoopback(address) && !wasForwarded(req.headers);
+  const loopback = isFromHere(req);
   const presented = presentedKey(req.headers);
   if (presented === null) {
     admit(await options.limiter.take(`address:${address}`));
@@ -91,6 +91,11 @@ function admit(verdict: RateVerdict): void {
   throw new TwinmeshError('rate_limited', 'Too many requests.', { retryAfterMs: verdict.retryAfterMs });
 }
 
+/** Whether the request came from this machine, and not through a proxy on it. */
+export function isFromHere(req: IncomingMessage): boolean {
+  return isLoopback(req.socket.remoteAddress ?? 'unknown') && !wasForwarded(req.headers);
+}
+
 function isLoopback(address: string): boolean {
   return address === '::1' || /^(::ffff:)?127\.\d+\.\d+\.\d+$/.test(address);
 }
@@ -100,6 +105,6 @@ function wasForwarded(headers: IncomingHttpHeaders): boolean {
   return headers.forwarded !== undefined || headers['x-forwarded-for'] !== undefined || headers.via !== undefined;
 }
 
-function sameText(a: string, b: string): boolean {
+export function sameText(a: string, b: string): boolean {
   return timingSafeEqual(sha256(a), sha256(b));
 }

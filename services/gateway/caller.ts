@@ -34,6 +34,12 @@ export interface CallMeta {
   user: Caller | null;
   requestId: string;
   request: RequestFacts;
+  /** Of a call about one twin: the same however often it is sent to another node (mixins/routing.ts). */
+  callId?: string;
+  /** No owner was found in time: what was committed last will do. */
+  lastResort?: boolean;
+  /** W3C traceparent, where the request is traced. */
+  traceparent?: string;
   $statusCode?: number;
   $responseType?: string;
   $responseHeaders?: Record<string, string>;

@@ -61,15 +61,16 @@ function statusOf(code: string | undefined): string {
 }
 
 /** Resolves when it listens. Throws bad_settings naming the setting, when the port is taken or may not be opened. */
-export function listen(server: Server, host: string, port: number): Promise<number> {
+export function listen(server: Server, host: string, port: number, setting = 'PORT'): Promise<number> {
   return new Promise((resolve, reject) => {
     const onError = (error: NodeJS.ErrnoException) => {
       const why: Record<string, string> = {
-        EADDRINUSE: `PORT ${port} is taken by another program; set PORT to a free one.`,
-        EACCES: `PORT ${port} may not be opened by this user; set PORT to one above 1023.`,
+        EADDRINUSE: `${setting} ${port} is taken by another program; set ${setting} to a free one.`,
+        EACCES: `${setting} ${port} may not be opened by this user; set ${setting} to one above 1023.`,
         EADDRNOTAVAIL: `HOST ${host} is no address of this machine.`,
       };
-      const message = why[error.code ?? ''] ?? `HOST ${host} and PORT ${port} cannot be opened: ${error.message}.`;
+      const message =
+        why[error.code ?? ''] ?? `HOST ${host} and ${setting} ${port} cannot be opened: ${error.message}.`;
       reject(new TwinmeshError('bad_settings', message, undefined, { cause: error }));
     };
     server.once('error', onError);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
+import type { Span } from '../../actors/protocol/trace.ts';
 import type { Identity } from './authenticate.ts';
 import { type Access, type Caller, mayCall, type RequestFacts } from './caller.ts';
 import type { Match } from './routes.ts';
@@ -21,6 +22,8 @@ export interface GateFacts {
   onContinue?: () => void;
   /** The answer is a stream: how long it took says nothing. */
   streams?: boolean;
+  /** From its admission to its answer, where it is traced. */
+  span?: Span;
 }
 
 export const ANONYMOUS: Identity = Object.freeze({ user: null, loopback: false, metricsToken: false });

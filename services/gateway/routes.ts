@@ -37,6 +37,8 @@ export interface RouteDocs {
   /** False: `data` goes out as it is, without the envelope. */
   envelope?: false;
   stream?: 'sse' | 'csv';
+  /** The action that answers instead where the client accepts text/event-stream. */
+  streamAction?: string;
 }
 
 export interface Route {

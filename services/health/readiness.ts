@@ -23,27 +23,37 @@ export interface Check {
 const STATE_REMEDIES = {
   starting: 'Wait: the node is claiming its shards.',
   draining: 'The node is stopping: ask again once it has been started.',
+  drained: 'The node was drained by hand and owns nothing: undrain it, or stop it.',
   stopped: 'Start the node again.',
 };
 
 export interface ProbeOptions {
   clock: Clock;
   store(): Promise<void>;
-  host(): Pick<HostStatus, 'state' | 'stale'>;
+  /** The twin host of this node, where it has one. */
+  host?(): Pick<HostStatus, 'state' | 'stale'>;
+  /** Whether some node has twins, where this one has none. */
+  reachesHost?(): boolean;
   onFault?: (check: string, error: unknown) => void;
   timeoutMs?: number;
 }
 
 export async function probe(options: ProbeOptions): Promise<Readiness> {
   const store = await storeCheck(options);
-  const { state, stale } = options.host();
-  const host: Check =
-    stale !== null
-      ? { ok: false, reason: stale.reason, since: stale.since, remedy: stale.remedy }
-      : state !== 'running'
-        ? { ok: false, reason: state, remedy: STATE_REMEDIES[state] }
-        : { ok: true };
+  const host = options.host === undefined ? elsewhere(options) : hostCheck(options.host());
   return { ready: store.ok && host.ok, checks: { store, host } };
+}
+
+function hostCheck({ state, stale }: Pick<HostStatus, 'state' | 'stale'>): Check {
+  if (stale !== null) return { ok: false, reason: stale.reason, since: stale.since, remedy: stale.remedy };
+  // A host that gave up its shards on purpose still answers for the rest of the node.
+  if (state === 'running' || state === 'drained') return { ok: true };
+  return { ok: false, reason: state, remedy: STATE_REMEDIES[state] };
+}
+
+function elsewhere({ reachesHost }: ProbeOptions): Check {
+  if (reachesHost?.() !== false) return { ok: true };
+  return { ok: false, reason: 'no twin host', remedy: 'Start a node with the role host, or see npm run nodes.' };
 }
 
 async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOptions): Promise<Check> {

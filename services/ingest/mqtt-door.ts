@@ -22,6 +22,7 @@ export interface MqttDoorOptions {
   settings: {
     host: string;
     mqttUrl: string | null;
+    natsUrl: string | null;
     mqttListenPort: number;
     mqttWsPort: number;
     nodeId: string;
@@ -35,7 +36,7 @@ export interface MqttDoorOptions {
 }
 
 export interface MqttStatus {
-  role: 'broker' | 'client';
+  role: 'broker' | 'client' | 'off';
   /** Connections of the broker, or 1 while the client has its own. */
   connections: number;
   port: number | null;
@@ -78,6 +79,8 @@ export class MqttDoor {
   async open(): Promise<void> {
     const { settings, authenticate, anonymous, logger, ingress } = this.#options;
     const maxPacketBytes = Math.max(PACKET_BYTES, settings.maxPayloadBytes + HEADER_BYTES);
+    // A broker inside one node would serve only those who happen to reach that node.
+    if (settings.mqttUrl === null && settings.natsUrl !== null) return;
     if (settings.mqttUrl !== null) {
       this.#client = new MqttClient({
         url: settings.mqttUrl,
@@ -127,7 +130,8 @@ export class MqttDoor {
     const broker = this.#broker;
     if (broker === null) {
       const connections = this.#client?.state === 'connected' ? 1 : 0;
-      return { role: 'client', connections, port: null, wsPort: null, refusedSignIns: 0, dropped: 0 };
+      const role = this.#client === null ? 'off' : 'client';
+      return { role, connections, port: null, wsPort: null, refusedSignIns: 0, dropped: 0 };
     }
     const { connections, address, refusedSignIns, droppedForSubscribers: dropped } = broker;
     return { role: 'broker', connections, ...address, refusedSignIns, dropped };

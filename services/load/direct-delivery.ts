@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { DeadLetters } from '../../actors/ingress/dead-letters.ts';
 import { DOOR_LIMITS } from '../../actors/ingress/door.ts';
 import { Ingress } from '../../actors/ingress/ingress.ts';
@@ -7,6 +6,7 @@ import type { Intake, Source } from '../../actors/ingress/intake.ts';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Sql } from '../../actors/store/sql.ts';
+import { livingNodes } from '../living-nodes.ts';
 import type { Parts } from '../parts.ts';
 import type { Block } from './block.ts';
 import { JSON_DEPTH } from './layout.ts';
@@ -87,12 +87,7 @@ function deliveredOf(intake: Intake): Delivered {
  * served from another machine, whose shards this process cannot write. Throws conflict.
  */
 export async function mustBeAlone(sql: Sql, ttlMs: number): Promise<void> {
-  const beats = () => sql.query<{ node: string; beat: string }>('select node, beat::text as beat from nodes');
-  const before = new Map((await beats()).map(({ node, beat }) => [node, beat]));
-  if (before.size === 0) return;
-  // A living node beats every quarter of the ttl.
-  await sleep(ttlMs / 2);
-  const alive = (await beats()).filter(({ node, beat }) => before.get(node) !== beat).map(({ node }) => node);
+  const alive = await livingNodes(sql, ttlMs);
   if (alive.length === 0) return;
   const message = `The database is served by ${alive.join(', ')}; load there, where its DATA_DIR is.`;
   throw new TwinmeshError('conflict', message);

@@ -10,12 +10,13 @@ import type { CallMeta } from '../gateway/caller.ts';
 const COMMAND_DEADLINE_MS = 10_000;
 
 /**
- * The header of the caller's command. Keys of different callers never meet; without one every request is a new command.
+ * The header of the caller's command. Keys of different callers never meet; without one every request is a new command, and
+ * stays the same one however often it is sent to another node.
  */
 export function headerOf(meta: Partial<CallMeta>): CommandHeader {
   const key = meta.request?.idempotencyKey;
   return {
-    key: key === undefined ? `once:${randomUUID()}` : `${meta.user?.keyId ?? 'inside'}:${key}`,
+    key: key === undefined ? `once:${meta.callId ?? randomUUID()}` : `${meta.user?.keyId ?? 'inside'}:${key}`,
     by: meta.user?.name ?? 'inside',
   };
 }

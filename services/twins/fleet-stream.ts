@@ -15,7 +15,12 @@ import { decodeVector, encodeVector, type ShardVector } from './shard-vector.ts'
  *  3. What the reader has not taken is not kept: beyond `maxPending` the affected shards are read again from the store.
  *  4. Where events have expired, `event: reset` carries a new id, and the stream goes on from now.
  */
-export type EventSource = Pick<TwinHost, 'onEvents'>;
+export type EventSource = Pick<TwinHost, 'onEvents'> & {
+  /** How far shards of other nodes have come; what lies before is read from the store. */
+  onMarks?(listener: (marks: readonly Mark[]) => void): () => void;
+};
+/** A shard, and the seq of its newest committed event. */
+export type Mark = readonly [shard: number, seq: number];
 export type EventStore = Pick<Store, 'shards' | 'events'>;
 
 export interface FleetFilter {
@@ -68,7 +73,12 @@ class LiveFleet {
     this.#store = store;
     this.#filter = filter;
     this.#options = { clock: systemClock, maxPending: 2000, pageSize: 500, ...options };
-    this.#unlisten = host.onEvents((events) => this.#hear(events));
+    const unlisten = host.onEvents((events) => this.#hear(events));
+    const unmark = host.onMarks?.((marks) => this.#mark(marks));
+    this.#unlisten = () => {
+      unlisten();
+      unmark?.();
+    };
   }
 
   async open(lastEventId: string | undefined): Promise<SseStream> {
@@ -116,6 +126,12 @@ class LiveFleet {
     } else {
       for (const event of events) this.#pending.push(event);
     }
+    if (this.#stream) void this.#pump();
+  }
+
+  #mark(marks: readonly Mark[]): void {
+    if (this.#closed) return;
+    for (const [shard, seq] of marks) if (seq > (this.#vector.get(shard) ?? 0)) this.#fallBehind(shard, seq);
     if (this.#stream) void this.#pump();
   }
 

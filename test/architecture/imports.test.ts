@@ -72,6 +72,9 @@ const PACKAGES: Record<string, string[]> = {
   ws: ['mixins'],
   'prom-client': ['services/metrics.ts', 'services/metrics'],
   pino: ['services/logger.ts'],
+  '@opentelemetry/api': ['mixins/tracing.ts'],
+  '@opentelemetry/sdk-trace': ['mixins/tracing.ts'],
+  '@opentelemetry/exporter-trace-otlp-http': ['mixins/tracing.ts'],
 };
 
 const product = filesUnder('.', (path) => path.endsWith('.ts')).filter((path) => !under('test')(path));

@@ -129,7 +129,7 @@ describe('files', () => {
       .flatMap((path) =>
         [
           ...textOf(path).matchAll(
-            /(?:PASSWORD|SECRET|TOKEN)\w*\s*[:=]\s*['"]?(?!\$\{|null|text\(|YOUR_)[A-Za-z0-9]{4,}/g,
+            /(?:PASSWORD|SECRET|TOKEN)\w*\s*[:=]\s*['"]?(?!\$\{|null|(?:hidden\()?text\(|hidden\(\n|YOUR_)[A-Za-z0-9]{4,}/g,
           ),
         ].map((m) => `${path}: ${m[0]}`),
       );

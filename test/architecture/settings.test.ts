@@ -44,12 +44,4 @@ describe('settings', () => {
     );
     expect(faults).toEqual([]);
   });
-
-  it('are the only variables that compose and the documents name', () => {
-    const compose = textOf('docker-compose.yml');
-    const image = compose.match(/^ {2}twinmesh:[\s\S]*?(?=^ {2}\w|^\w)/m)?.[0] ?? '';
-    const set = [...image.matchAll(/^ {6}([A-Z][A-Z0-9_]+):/gm)].map((match) => match[1]);
-    expect(set.length).toBeGreaterThan(0);
-    expect(set.filter((name) => !names.includes(name))).toEqual([]);
-  });
 });

@@ -1,7 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import type { Log, LogBatch, LogMessage } from '../../actors/log/port.ts';
+import { shardOf } from '../../actors/protocol/twin-id.ts';
 
-/** What every log has to do: the invariants of actors/log/port.ts. `maxReadings` is the bound the log was opened with. */
+/** Shards of the logs under test. */
+export const SHARDS = 16;
+
+/** The id of a mote that belongs to the shard. */
+export function moteOf(shard: number): string {
+  for (let id = 1; ; id++) if (shardOf(`mote:${id}`, SHARDS) === shard) return String(id);
+}
+
+/** What every log has to do: the invariants of actors/log/port.ts. `maxReadings` is the bound a log that is not durable was opened with. */
 export function logConformance(name: string, open: (maxReadings: number) => Promise<Log>): void {
   let unique = 0;
   const batch = (shard: number, readings = 1): LogBatch => ({
@@ -10,7 +19,7 @@ export function logConformance(name: string, open: (maxReadings: number) => Prom
     receivedAt: 1_750_000_000_000,
     readings: Array.from({ length: readings }, (_, i) => ({
       kind: 'mote',
-      id: '1',
+      id: moteOf(shard),
       at: 1_750_000_000_000 + unique * 1000 + i,
       values: { temperature: 20 },
     })),
@@ -126,15 +135,68 @@ export function logConformance(name: string, open: (maxReadings: number) => Prom
       const seen: string[] = [];
       for (let tries = 0; tries < 400 && outcomes.length < 30; tries++) {
         const messages = reader.take(1_000);
-        expect(messages.reduce((n, m) => n + m.readings.length, 0)).toBeLessThanOrEqual(100);
+        // a durable log is bounded in bytes, on its server
+        if (!log.durable) expect(messages.reduce((n, m) => n + m.readings.length, 0)).toBeLessThanOrEqual(100);
         for (const { id } of messages) seen.push(id);
         const last = messages.at(-1);
         if (last) log.committed(4, last.position, []);
         await new Promise((resolve) => setTimeout(resolve, 1));
       }
       await Promise.all(appends);
+      seen.push(...(await all(() => reader.take(1_000), 30 - seen.length)).map(({ id }) => id));
       expect(outcomes.every((id) => seen.includes(id))).toBe(true);
       expect(new Set(seen).size).toBe(seen.length);
+      await log.close();
+    });
+
+    it('answers for a position what a reader was given there, and nothing for another shard or none', async () => {
+      const log = await open(1_000);
+      const appends = [batch(1), batch(2)].map((b) => log.append(b));
+      const [message] = await all(
+        (
+          (reader) => () =>
+            reader.take(10)
+        )(log.read(1, 0, () => {})),
+        1,
+      );
+      const mark = await log.at(1, message.position);
+      if (log.durable) {
+        expect(mark).toEqual({ id: message.id, appendedAt: message.appendedAt });
+        expect(await log.at(2, message.position)).toBeNull();
+        expect(await log.at(1, message.position + 1_000)).toBeNull();
+      } else expect(mark).toBe('untracked');
+      for (const shard of [1, 2]) log.committed(shard, message.position + 10, []);
+      if (log.durable) await Promise.all(appends);
+      else for (const append of appends) append.catch(() => {});
+      await log.close();
+    });
+
+    it('finds the position from which nothing appended since a time is missed', async () => {
+      const log = await open(1_000);
+      if (!log.durable) {
+        expect(await log.seek(6, 0)).toBe(0);
+        await log.close();
+        return;
+      }
+      const sent = [batch(6), batch(2), batch(6), batch(6)];
+      for (const b of sent) {
+        await log.append(b);
+        await new Promise((resolve) => setTimeout(resolve, 3));
+      }
+      const messages = await all(
+        (
+          (reader) => () =>
+            reader.take(10)
+        )(log.read(6, 0, () => {})),
+        3,
+      );
+      for (const [i, { position, appendedAt }] of messages.entries()) {
+        const after = await log.seek(6, appendedAt);
+        expect(after).toBeLessThan(position);
+        if (i > 0) expect(after).toBeGreaterThanOrEqual(messages[i - 1].position);
+      }
+      expect(await log.seek(6, messages[2].appendedAt + 60_000)).toBeGreaterThanOrEqual(messages[2].position);
+      expect(await log.seek(6, 0)).toBeLessThan(messages[0].position);
       await log.close();
     });
   });

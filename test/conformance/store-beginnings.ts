@@ -65,11 +65,29 @@ export function storeBeginnings(fresh: Fresh): void {
       await store.beat('a');
       await store.beat('b');
       expect(await store.nodes()).toEqual([
-        { node: 'a', beat: 1 },
-        { node: 'b', beat: 2 },
+        { node: 'a', beat: 1, leaving: false },
+        { node: 'b', beat: 2, leaving: false },
       ]);
-      await store.removeNode('b');
-      expect(await store.nodes()).toEqual([{ node: 'a', beat: 1 }]);
+    });
+
+    it('goes on counting the beats of a node that leaves, has left and comes back', async () => {
+      const { store } = await fresh();
+      await store.beat('a');
+      await store.beat('a', true);
+      await store.beat('b', true);
+      expect(await store.nodes()).toEqual([
+        { node: 'a', beat: 2, leaving: true },
+        { node: 'b', beat: 1, leaving: true },
+      ]);
+      await store.removeNode('a');
+      await store.removeNode('nobody');
+      await store.beat('b');
+      expect(await store.nodes()).toEqual([
+        { node: 'a', beat: 2, leaving: true },
+        { node: 'b', beat: 2, leaving: false },
+      ]);
+      await store.beat('a');
+      expect((await store.nodes())[0]).toEqual({ node: 'a', beat: 3, leaving: false });
     });
   });
 }

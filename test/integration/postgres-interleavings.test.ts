@@ -394,6 +394,27 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
     await proxy.close();
   });
 
+  it('waits less for what has priority, as its lease would run out', async () => {
+    const a = new Writer(store, 'a');
+    await a.claim(0);
+    const proxy = await tcpProxy(Number(new URL(url).port));
+    const through = new URL(url);
+    through.port = String(proxy.port);
+    // every other time is far beyond the one of the test
+    const pool = await Pg.open({ url: through.toString(), priorityAnswerMs: 150, connectTimeoutMs: 3_600_000 });
+    opened.push(pool);
+    const remote = new PostgresStore(pool);
+    await remote.open(KINDS, SHARDS);
+    proxy.fault = 'silence';
+    await expect(remote.commit(a.cut([0]))).rejects.toBeInstanceOf(OutcomeUnknown);
+    await expect(remote.beat('a')).rejects.toMatchObject({ code: 'store_down' });
+    // both connections are gone by now: new ones are not waited for either
+    await expect(remote.beat('a')).rejects.toMatchObject({ code: 'store_down' });
+    proxy.fault = 'pass';
+    await remote.beat('a');
+    await proxy.close();
+  });
+
   it('tells a commit that the server ended from one that it refused', async () => {
     const a = new Writer(store, 'a');
     await a.claim(0);

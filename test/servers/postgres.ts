@@ -14,15 +14,27 @@ export interface PostgresServer {
   url: string;
   /** Makes an empty database and answers its URL. */
   database(): Promise<string>;
-  /** Process id of our own server; null for one that was found. */
-  pid: number | null;
+  /** Process id of our own server; null for one that was found. It is another one after a restart. */
+  readonly pid: number | null;
   stop(): Promise<void>;
+  /**
+   * Ends it and starts it again on the same port and folder. SIGQUIT (default) is an immediate shutdown, as after a power
+   * cut of the process: sessions are broken off, and the start recovers from the write-ahead log.
+   */
+  restart(signal?: 'SIGQUIT' | 'SIGINT'): Promise<void>;
+}
+
+export interface PostgresServerOptions {
+  /** Needs a server that it may end: never the one of TEST_DATABASE_URL. */
+  own?: boolean;
+  /** Further settings of the server, `name=value`. */
+  settings?: readonly string[];
 }
 
 /** Why there is none is printed; with REQUIRE_SERVERS=1 it is an error. */
-export async function findPostgres(): Promise<PostgresServer | null> {
+export async function findPostgres(options: PostgresServerOptions = {}): Promise<PostgresServer | null> {
   const found = process.env.TEST_DATABASE_URL;
-  if (found) return serverAt(found, null, async () => undefined);
+  if (found && !options.own) return foreign(found);
   const bin = installed();
   const user = process.getuid?.() === 0 ? postgresUser() : null;
   const missing =
@@ -36,7 +48,7 @@ export async function findPostgres(): Promise<PostgresServer | null> {
     console.warn(`Tests on a real PostgreSQL are skipped: ${missing}.`);
     return null;
   }
-  return await start(bin!, user);
+  return await start(bin!, user, options.settings ?? []);
 }
 
 interface User {
@@ -44,7 +56,7 @@ interface User {
   gid: number;
 }
 
-async function start(bin: string, user: User | null): Promise<PostgresServer> {
+async function start(bin: string, user: User | null, settings: readonly string[]): Promise<PostgresServer> {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'twinmesh-postgres-'));
   if (user) fs.chownSync(dir, user.uid, user.gid);
   const as = user ? { uid: user.uid, gid: user.gid } : {};
@@ -56,34 +68,73 @@ async function start(bin: string, user: User | null): Promise<PostgresServer> {
   );
   if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr || made.error}`);
   const port = await freePort();
-  const log = fs.openSync(path.join(dir, 'log'), 'a');
-  const child = spawn(
-    path.join(bin, 'postgres'),
-    ['-D', data, '-p', String(port), '-k', dir, '-c', 'listen_addresses=127.0.0.1', '-c', 'max_connections=60'],
-    { ...as, cwd: dir, stdio: ['ignore', log, log] },
-  );
-  fs.closeSync(log);
-  const killed = () => child.kill('SIGKILL');
-  process.once('exit', killed);
+  const args = [
+    '-D',
+    data,
+    '-p',
+    String(port),
+    '-k',
+    dir,
+    '-c',
+    'listen_addresses=127.0.0.1',
+    '-c',
+    'max_connections=60',
+  ];
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
-  await ready(url, child, path.join(dir, 'log'));
-  return serverAt(url, child.pid ?? null, async () => {
-    process.off('exit', killed);
-    if (child.exitCode === null && child.signalCode === null) {
-      const ended = new Promise((resolve) => child.once('exit', resolve));
-      // Fast shutdown: sessions are ended.
-      child.kill('SIGINT');
-      await ended;
-    }
-    fs.rmSync(dir, { recursive: true, force: true });
-  });
-}
-
-function serverAt(url: string, pid: number | null, stop: () => Promise<void>): PostgresServer {
-  const made: string[] = [];
+  let child: ChildProcess | null = null;
+  const killed = () => child?.kill('SIGKILL');
+  process.once('exit', killed);
+  const run = async (): Promise<void> => {
+    const log = fs.openSync(path.join(dir, 'log'), 'a');
+    const more = settings.flatMap((setting) => ['-c', setting]);
+    child = spawn(path.join(bin, 'postgres'), [...args, ...more], { ...as, cwd: dir, stdio: ['ignore', log, log] });
+    fs.closeSync(log);
+    await ready(url, child, path.join(dir, 'log'));
+  };
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    const ending = child;
+    if (!ending || ending.exitCode !== null || ending.signalCode !== null) return;
+    const ended = new Promise((resolve) => ending.once('exit', resolve));
+    ending.kill(signal);
+    await ended;
+  };
+  await run();
   return {
     url,
-    pid,
+    get pid() {
+      return child?.pid ?? null;
+    },
+    database: databases(url).database,
+    async restart(signal = 'SIGQUIT') {
+      await end(signal);
+      await run();
+    },
+    async stop() {
+      process.off('exit', killed);
+      // Fast shutdown: sessions are ended. Our own cluster goes as a whole.
+      await end('SIGINT');
+      fs.rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function foreign(url: string): PostgresServer {
+  const { database, made } = databases(url);
+  return {
+    url,
+    pid: null,
+    database,
+    restart: () => Promise.reject(new Error('This server was found (TEST_DATABASE_URL); a test must not end it.')),
+    async stop() {
+      for (const name of made) await once(url, `drop database if exists ${name} with (force)`);
+    },
+  };
+}
+
+function databases(url: string): { made: readonly string[]; database(): Promise<string> } {
+  const made: string[] = [];
+  return {
+    made,
     async database() {
       const name = `twinmesh_test_${process.pid}_${made.length}_${Math.trunc(performance.now())}`;
       await once(url, `create database ${name}`);
@@ -91,11 +142,6 @@ function serverAt(url: string, pid: number | null, stop: () => Promise<void>): P
       const own = new URL(url);
       own.pathname = `/${name}`;
       return own.toString();
-    },
-    async stop() {
-      // Our own cluster goes as a whole.
-      if (pid === null) for (const name of made) await once(url, `drop database if exists ${name} with (force)`);
-      await stop();
     },
   };
 }

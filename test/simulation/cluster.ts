@@ -33,6 +33,8 @@ export const TTL_MS = 2_000;
 export const LATENESS_MS = 10_000;
 const MAX_STEPS = 1_500_000;
 const LOG_MAX_READINGS = 400;
+/** How many hosts a cluster has, where nobody says. */
+const HOSTS = [1, 2, 3, 3, 3, 3, 5];
 
 /** One node: a process that can be replaced, and what runs in it. */
 export interface Node {
@@ -107,7 +109,7 @@ export class Cluster {
       const node = [...this.nodes.values()].find((n) => n.process === process);
       if (node) this.crash(node, 300 + this.random() * 700);
     };
-    const hosts = this.embedded ? 1 : (options.hosts ?? 3);
+    const hosts = this.embedded ? 1 : (options.hosts ?? HOSTS[Math.floor(this.random() * HOSTS.length)]);
     for (let i = 0; i < hosts; i++) this.start(this.newName());
   }
 
@@ -148,6 +150,7 @@ export class Cluster {
       passivateAfterMs: this.#passivateAfterMs,
       maxResidentBytes: this.#residentBytes,
       claimAtOnce: 3,
+      onMoved: () => this.#tellOthers(process),
     });
     const node: Node = { name, process, host, store, log, kinds: this.kinds };
     this.nodes.set(name, node);
@@ -162,6 +165,15 @@ export class Cluster {
       });
     });
     return node;
+  }
+
+  /** What the mesh broadcasts: that ownership has moved. Now and then it is lost. */
+  #tellOthers(from: Process): void {
+    if (!from.alive) return;
+    for (const { process, host } of this.nodes.values()) {
+      if (process === from || this.random() < 0.1) continue;
+      this.scheduler.after(0.5 + this.random() * 3, () => process.run(() => host.nudge()));
+    }
   }
 
   /** The process is gone at once; another one takes its place after a while. */

@@ -10,26 +10,30 @@ interface Fault {
   name: string;
   /** Whether it makes sense with one process and the log inside it. */
   embedded: boolean;
+  /** How often it is drawn beside the others; default 1. */
+  weight?: number;
   begin(f: Faults): void;
 }
 
 const FAULTS: readonly Fault[] = [
-  { name: 'crash', embedded: true, begin: (f) => f.often(1_500, () => f.crash()) },
-  { name: 'pause', embedded: true, begin: (f) => f.often(2_500, () => f.pause()) },
-  { name: 'store partition', embedded: true, begin: (f) => f.partition('store') },
+  { name: 'crash', embedded: true, weight: 2, begin: (f) => f.often(1_500, () => f.crash()) },
+  { name: 'pause', embedded: true, weight: 3, begin: (f) => f.often(2_500, () => f.pause()) },
+  { name: 'store partition', embedded: true, weight: 2, begin: (f) => f.partition('store') },
   { name: 'log partition', embedded: false, begin: (f) => f.partition('log') },
   { name: 'client partition', embedded: true, begin: (f) => f.partition('clients') },
   { name: 'clock jump', embedded: true, begin: (f) => f.often(1_500, () => f.jump()) },
-  { name: 'bad connections', embedded: true, begin: (f) => f.weather('store') },
+  { name: 'bad connections', embedded: true, weight: 3, begin: (f) => f.weather('store') },
   { name: 'bad network', embedded: true, begin: (f) => f.everywhere() },
   { name: 'aborts', embedded: true, begin: (f) => f.abort() },
   { name: 'store down', embedded: true, begin: (f) => f.refuse() },
-  { name: 'log goes back', embedded: false, begin: (f) => f.often(2_000, () => f.goBack()) },
+  { name: 'log goes back', embedded: false, weight: 2, begin: (f) => f.often(2_000, () => f.goBack()) },
   { name: 'sink', embedded: true, begin: (f) => f.sink() },
   { name: 'poison', embedded: true, begin: (f) => f.danger('poison', 0.03) },
   { name: 'killer', embedded: true, begin: (f) => f.danger('killer', 0.02) },
   { name: 'unstorable', embedded: true, begin: (f) => f.danger('unstorable', 0.03) },
   { name: 'rebalance', embedded: true, begin: (f) => f.often(1_500, () => f.rebalance()) },
+  { name: 'join', embedded: false, begin: (f) => f.often(2_500, () => f.join()) },
+  { name: 'drain', embedded: false, begin: (f) => f.often(1_500, () => f.drain()) },
   { name: 'upgrade', embedded: true, begin: (f) => f.upgrade() },
   { name: 'tuning', embedded: true, begin: (f) => f.tune() },
   { name: 'retirement', embedded: true, begin: (f) => f.retire() },
@@ -57,9 +61,10 @@ export class Faults {
     this.#active = true;
     this.lengthMs = 2_500 + this.#random() * 5_000;
     const possible = FAULTS.filter((fault) => fault.embedded || !this.#cluster.embedded);
+    const likely = possible.flatMap((fault) => new Array<Fault>(fault.weight ?? 1).fill(fault));
     const count = this.#draw([1, 1, 2, 2, 3]);
     const chosen = new Set<Fault>(possible.filter(({ name }) => this.#cluster.only?.includes(name)));
-    while (chosen.size < count && !this.#cluster.only) chosen.add(this.#draw(possible));
+    while (chosen.size < count && !this.#cluster.only) chosen.add(this.#draw(likely));
     for (const fault of chosen) {
       this.names.push(fault.name);
       this.#cluster.trace.note('faults', `begin ${fault.name}`);
@@ -81,6 +86,7 @@ export class Faults {
     sink.slowMs = 0;
     log.wallOffsetMs = 0;
     for (const { process } of nodes.values()) process.wallOffsetMs = 0;
+    for (const { process, host } of nodes.values()) process.run(() => void host.undrain());
     for (const node of this.#outdated()) this.#cluster.crash(node, 200);
     workload.danger.poison = 0;
     workload.danger.killer = 0;
@@ -113,6 +119,9 @@ export class Faults {
     const forMs = this.#random() < 0.4 ? this.#random() * 800 : this.#random() * 2 * TTL_MS + 500;
     this.#cluster.trace.note(node.name, `stands still for ${Math.round(forMs)} ms`);
     node.process.pause(forMs);
+    // in the moment in which it goes on it knows least
+    const { scheduler, workload } = this.#cluster;
+    for (let ms = 1; ms < 25; ms++) scheduler.after(forMs + ms, () => workload.askStrangers());
   }
 
   partition(from: 'store' | 'log' | 'clients'): void {
@@ -203,6 +212,21 @@ export class Faults {
           if (nodes.size < 3 && !nodes.has(name)) this.#cluster.start(name);
         });
     } else if (nodes.size < 4) this.#cluster.start(this.#cluster.newName());
+  }
+
+  /** One more host, under load. */
+  join(): void {
+    if (this.#cluster.nodes.size < 6) this.#cluster.start(this.#cluster.newName());
+  }
+
+  /** A host gives up all that it has and goes on living; some take their share again before the round ends, and some while they still give it up. */
+  drain(): void {
+    const node = this.#node();
+    if (!node) return;
+    this.#cluster.trace.note(node.name, 'is to drain');
+    node.process.run(() => void node.host.drain());
+    if (this.#random() < 0.3) return;
+    this.#cluster.scheduler.after(this.#random() * 2_000, () => node.process.run(() => void node.host.undrain()));
   }
 
   /** Processes are replaced, one after the other, by the next version of the program; some by a crash, some in order. */

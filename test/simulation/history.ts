@@ -203,7 +203,7 @@ export function identityText(
 }
 
 /** What tells an event from others of its type, in the oracle's words. */
-function aboutOf({ type, body }: TwinEvent): string {
+export function aboutOf({ type, body }: TwinEvent): string {
   if (type === 'twin.created') return String(body.kind);
   if (type === 'anomaly.detected') return String(body.field);
   if (type === 'maintenance.recorded') return String(body.work);

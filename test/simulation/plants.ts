@@ -171,8 +171,8 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: 'actors/placement/keeper.ts',
-        find: 'const silent = !this.serving;',
-        replace: 'const silent = false; this.#lastBeatSentAt = sentAt;',
+        find: 'await this.#look(sentAt, !this.serving);',
+        replace: 'this.#lastBeatSentAt = sentAt; await this.#look(sentAt, false);',
       },
     ],
   },

@@ -8,7 +8,7 @@ const HELP = `Runs the cluster in one process, against bad luck that a seed draw
   npm run simulate -- --from 4711 --seeds 1 --verbose
 
   --seeds N      how many (default 500)        --from N      the first seed (default 1)
-  --hosts N      hosts in a cluster (3)        --faults A,B  only these faults, all in every round
+  --hosts N      hosts (drawn by the seed)     --faults A,B  only these faults, all in every round
   --plant NAME   plants a bug first (--plants lists them)
   --verbose      prints everything that happens
   --json         prints one line of JSON at the end: { first, checker, message, hashes }
@@ -21,7 +21,7 @@ async function main(): Promise<number> {
     options: {
       seeds: { type: 'string', default: '500' },
       from: { type: 'string', default: '1' },
-      hosts: { type: 'string', default: '3' },
+      hosts: { type: 'string' },
       faults: { type: 'string' },
       plant: { type: 'string' },
       plants: { type: 'boolean', default: false },
@@ -40,8 +40,9 @@ async function main(): Promise<number> {
     for (const { name, bug } of PLANTS) process.stdout.write(`${name.padEnd(32)} ${bug}\n`);
     return 0;
   }
-  const [seeds, from, hosts] = [values.seeds, values.from, values.hosts].map(Number);
-  if (![seeds, from, hosts].every((n) => Number.isInteger(n) && n > 0)) {
+  const hosts = values.hosts === undefined ? undefined : Number(values.hosts);
+  const [seeds, from] = [values.seeds, values.from].map(Number);
+  if (![seeds, from, hosts ?? 1].every((n) => Number.isInteger(n) && n > 0)) {
     process.stderr.write('--seeds, --from and --hosts are whole numbers above 0.\n');
     return 2;
   }
@@ -80,10 +81,10 @@ async function main(): Promise<number> {
 /** What broke, and the one command that shows it again. */
 function tell(
   { seed, broken, faults, hash }: Outcome,
-  values: { hosts: string; faults?: string; plant?: string },
+  values: { hosts?: string; faults?: string; plant?: string },
 ): void {
   const again = ['npm run simulate --', `--from ${seed} --seeds 1`];
-  if (values.hosts !== '3') again.push(`--hosts ${values.hosts}`);
+  if (values.hosts) again.push(`--hosts ${values.hosts}`);
   if (values.faults) again.push(`--faults "${values.faults}"`);
   if (values.plant) again.push(`--plant ${values.plant}`);
   process.stderr.write(

@@ -41,8 +41,8 @@ export class StoreServer {
     return landed;
   }
 
-  beat(node: string): void {
-    this.ledger.beat(node);
+  beat(node: string, leaving: boolean): void {
+    this.ledger.beat(node, leaving);
     this.#watcher.beaten(node);
   }
 
@@ -70,7 +70,7 @@ export function connectStore(server: StoreServer, network: Network, process: Pro
     open: () => Promise.resolve(),
     close: () => Promise.resolve(),
     ping: () => ask(() => undefined),
-    beat: (node) => ask(() => server.beat(node)),
+    beat: (node, leaving = false) => ask(() => server.beat(node, leaving)),
     nodes: () => ask(() => ledger.nodes()),
     removeNode: (node) => ask(() => ledger.removeNode(node)),
     shards: () => ask(() => ledger.shards()),

@@ -170,11 +170,15 @@ export class Workload {
   }
 
   /** Where a client believes the twin to be: it looks again only when it was refused, or now and then. */
-  /** Asks those who should not answer: nodes that do not own the twin any more, next to the process, without a network. */
   #askStrangers(round: number): void {
     if (!this.running || round !== this.#round) return;
+    this.#cluster.scheduler.after(25, () => this.#askStrangers(round));
+    this.askStrangers();
+  }
+
+  /** Asks those who should not answer: nodes that do not own the twin any more, next to the process, without a network. */
+  askStrangers(): void {
     const { scheduler, nodes, store, history, checkers } = this.#cluster;
-    scheduler.after(25, () => this.#askStrangers(round));
     const rows = store.ledger.shards();
     for (const node of nodes.values()) {
       if (node.process.paused) continue;

@@ -18,18 +18,22 @@ export function snapshots(all: readonly Snapshot[], parameters: Parameters): str
     .timestamp('wake_at', (i) => rows[i].wakeAt)
     .timestamp('received_at', (i) => rows[i].receivedAt);
   const { columns } = batch;
-  const apart = `t.revision - coalesce(
-      (select max(k.revision) from twin_snapshots k where k.twin = t.twin and k.revision < t.revision), 0)`;
+  const own = batch.names.map((name) => `r."${name}"`).join(', ');
+  // The one before is found by a descent of the index for each twin, and dropped by where it lies: no plan for few rows or
+  // for many, and no statistics that may be missing, can make a scan of it.
   return `
 snap as materialized (
-  select ${columns} from ${batch.from('r')} where ${FENCED}
-    and not exists (select 1 from twin_snapshots k where k.twin = r.twin and k.revision > r.revision)),
+  select ${own}, o.place, o.apart from ${batch.from('r')} left join lateral (
+    select t.ctid as place, t.revision, t.revision - coalesce(
+      (select max(k.revision) from twin_snapshots k where k.twin = t.twin and k.revision < t.revision), 0) as apart
+    from twin_snapshots t where t.twin = r.twin order by t.revision desc limit 1) o on true
+  where ${FENCED} and coalesce(o.revision, 0) <= r.revision),
 snap_kept as (
   update twin_snapshots t set latest = false from snap s
-  where t.twin = s.twin and t.latest and t.revision < s.revision and ${apart} >= ${SNAPSHOT_KEEP_EVERY}),
+  where t.ctid = s.place and t.revision < s.revision and s.apart >= ${SNAPSHOT_KEEP_EVERY}),
 snap_dropped as (
   delete from twin_snapshots t using snap s
-  where t.twin = s.twin and t.latest and t.revision < s.revision and ${apart} < ${SNAPSHOT_KEEP_EVERY}),
+  where t.ctid = s.place and t.revision < s.revision and s.apart < ${SNAPSHOT_KEEP_EVERY}),
 snap_new as (
   insert into twin_snapshots (${columns}) select ${columns} from snap
   on conflict (twin, revision) do update set
@@ -57,12 +61,13 @@ export function summaries(all: readonly Summary[], parameters: Parameters): stri
   const { columns } = batch;
   return `
 summed as (
-  insert into twins as t (${columns}) select ${columns} from ${batch.from('r')} where ${FENCED}
-  on conflict (twin) do update set
-    revision = excluded.revision, at = excluded.at, received_at = excluded.received_at, health = excluded.health,
-    online = excluded.online, retired = excluded.retired, alerts = excluded.alerts, reported = excluded.reported,
-    attributes = excluded.attributes
-  where excluded.revision >= t.revision)`;
+  update twins t set
+    revision = r.revision, at = r.at, received_at = r.received_at, health = r.health, online = r.online, retired = r.retired,
+    alerts = r.alerts, reported = r.reported, attributes = r.attributes
+  from ${batch.from('r')} where t.twin = r.twin and r.revision >= t.revision and ${FENCED}),
+summed_new as (
+  insert into twins (${columns}) select ${columns} from ${batch.from('r')}
+  where ${FENCED} and not exists (select from twins t where t.twin = r.twin offset 0))`;
 }
 
 /** One statement can touch a row once: of several of one twin the newest counts. */

@@ -9,15 +9,15 @@ const SHARD_ROW = `s.shard, s.owner, s.epoch, s.commit_no as "commitNo", s.posit
 
 const URGENT = { priority: true } as const;
 
-/** A node that has left keeps its row with the sign turned: a count that began anew could look as if it had never moved. */
-const BEAT = `insert into nodes (node, beat) values ($1, 1)
-  on conflict (node) do update set beat = abs(nodes.beat) + 1`;
-const NODES = 'select node, beat from nodes where beat > 0 order by node';
+/** A node that leaves keeps its row with the sign turned: a count that began anew could look as if it had never moved. */
+const BEAT = `insert into nodes (node, beat) values ($1, $2::int)
+  on conflict (node) do update set beat = (abs(nodes.beat) + 1) * $2::int`;
+const NODES = 'select node, abs(beat) as beat, beat < 0 as leaving from nodes order by node';
 const LEAVE = 'update nodes set beat = -abs(beat) where node = $1';
 const SHARDS = `select ${SHARD_ROW} from shards s order by s.shard`;
 
-export async function beat(sql: Sql, node: string): Promise<void> {
-  await sql.query(BEAT, [node], prepared(BEAT, true));
+export async function beat(sql: Sql, node: string, leaving: boolean): Promise<void> {
+  await sql.query(BEAT, [node, leaving ? -1 : 1], prepared(BEAT, true));
 }
 
 export async function nodes(sql: Sql): Promise<NodeRow[]> {

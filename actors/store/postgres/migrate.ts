@@ -3,6 +3,7 @@ import { TwinmeshError } from '../../protocol/errors.ts';
 import type { Kind } from '../../protocol/kind.ts';
 import { kindTables, MIGRATIONS } from '../schema.ts';
 import { type Sql, SqlError } from '../sql.ts';
+import { findTimescale, timescaleSql } from '../timescale.ts';
 import { viewsOf } from '../views.ts';
 
 /**
@@ -11,6 +12,8 @@ import { viewsOf } from '../views.ts';
  *  1 Each step is one transaction under one advisory lock: nodes that start together do it once, in order.
  *  2 Each step names what it was decided on and gives up when that has changed meanwhile; then it is decided again.
  *  3 Tables of kinds are only touched when their definition has changed: `alter table` would wait for, and block, writers.
+ *  4 Nothing but rows is written where everything is as it has to be: a role without the right to change the schema can
+ *    open a database that another one has migrated.
  */
 export async function migrate(sql: Sql, kinds: readonly Kind[], shards: number): Promise<void> {
   if (!Number.isInteger(shards) || shards < 1 || shards > 4096) {
@@ -20,6 +23,7 @@ export async function migrate(sql: Sql, kinds: readonly Kind[], shards: number):
   }
   await settle(() => schema(sql));
   await settle(() => kindsAndViews(sql, kinds));
+  await settle(() => timescale(sql, kinds));
   await shardRows(sql, shards);
 }
 
@@ -85,6 +89,23 @@ ${guard(`(select value->>'digest' from settings where name = 'kinds') is not dis
 ${tables}
 ${views}
 insert into settings (name, value) values ('kinds', '{"digest": "${digest}"}')
+  on conflict (name) do update set value = excluded.value;`);
+}
+
+async function timescale(sql: Sql, kinds: readonly Kind[]): Promise<void> {
+  const found = await findTimescale(sql);
+  if (found === null) return;
+  const statements = timescaleSql(kinds, found);
+  const digest = createHash('sha256').update(statements).digest('hex');
+  const [row] = await sql.query<{ digest: string }>(
+    `select value->>'digest' as digest from settings where name = 'timescale'`,
+  );
+  if (row?.digest === digest) return;
+  const before = row === undefined ? 'null' : `'${row.digest}'`;
+  await sql.exec(`${LOCK}
+${guard(`(select value->>'digest' from settings where name = 'timescale') is not distinct from ${before}`)}
+${statements}
+insert into settings (name, value) values ('timescale', '{"digest": "${digest}"}')
   on conflict (name) do update set value = excluded.value;`);
 }
 

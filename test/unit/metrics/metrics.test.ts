@@ -29,7 +29,7 @@ function statusOf(change: Partial<HostStatus> = {}): HostStatus {
   return {
     node: 'n',
     state: 'running',
-    shards: { owned: 3, total: 8 },
+    shards: { owned: 3, total: 8, easing: 0, draining: 0, recovering: 0 },
     twins: { resident: 5 },
     stale: null,
     counters,

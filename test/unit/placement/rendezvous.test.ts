@@ -34,14 +34,14 @@ describe('membership', () => {
     const membership = new Membership({ clock, ttlMs: 1000, self: 'me' });
     membership.observe(
       [
-        { node: 'still', beat: 7 },
-        { node: 'moving', beat: 1 },
+        { node: 'still', beat: 7, leaving: false },
+        { node: 'moving', beat: 1, leaving: false },
       ],
       now,
     );
     const later = [
-      { node: 'still', beat: 7 },
-      { node: 'moving', beat: 2 },
+      { node: 'still', beat: 7, leaving: false },
+      { node: 'moving', beat: 2, leaving: false },
     ];
     now = 600;
     membership.observe(later, now);
@@ -55,10 +55,10 @@ describe('membership', () => {
     // an owner without a row may be back already and about to beat: only ttl later is it dead
     expect(membership.isAlive('unheard-of')).toBe(true);
     expect(membership.hasOthers).toBe(true);
-    membership.observe([{ node: 'still', beat: 8 }], now);
+    membership.observe([{ node: 'still', beat: 8, leaving: false }], now);
     expect(membership.living()).toEqual(['me', 'still']);
     now = 2100;
-    membership.observe([{ node: 'still', beat: 9 }], now);
+    membership.observe([{ node: 'still', beat: 9, leaving: false }], now);
     expect(membership.isAlive('unheard-of')).toBe(false);
     expect(membership.isAlive('moving')).toBe(false);
   });

@@ -1,0 +1,44 @@
+import { MqttClient } from '../mixins/mqtt-client.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { mqttEvents } from './ingest/mqtt-events.ts';
+
+/**
+ * Events out of the twins of this node: every sink gets each event at least once, in order within a shard, and its cursor
+ * moves with the checkpoint, so that the next owner goes on where this one stopped. The embedded MQTT broker is fed by
+ * `ingest`, in whose process it lives.
+ */
+interface Events {
+  mqtt: MqttClient | undefined;
+}
+
+const events: PartsSchema<Events> = {
+  name: 'events',
+  metadata: { role: 'host' },
+  mixins: [partsMixin],
+
+  async started() {
+    const { settings, host, clock, logger } = this.parts;
+    if (settings.mqttUrl === null || settings.natsUrl === null) return;
+    const mqtt = new MqttClient({
+      url: settings.mqttUrl,
+      clientId: `twinmesh-events-${settings.nodeId}`,
+      filters: [],
+      clock,
+      random: Math.random,
+      onMessage: (_topic, _payload, done) => done('refused'),
+      onState: (state, reason) => {
+        if (reason === null) logger.info({ part: 'events', state }, 'MQTT broker');
+        else logger.warn({ part: 'events', state, reason }, 'MQTT broker');
+      },
+    });
+    this.mqtt = mqtt;
+    mqtt.open();
+    host.addSink(mqttEvents((topic, payload, options) => mqtt.publish(topic, payload, options)));
+  },
+
+  async stopped() {
+    this.mqtt?.close();
+  },
+};
+
+export default events;

@@ -1,0 +1,91 @@
+import type { TwinEvent } from '../../actors/protocol/event.ts';
+import { parseTwinId } from '../../actors/protocol/twin-id.ts';
+
+/**
+ * What events of twins say outside: the same bodies over MQTT and Kafka, each with a stable `event_id`. Over MQTT at
+ * `twins/<kind>/<id>/events/<type>`, and the delta of desired against reported, retained, at `twins/<kind>/<id>/desired/delta`.
+ */
+export interface OutgoingMessage {
+  /** `alerts`, `anomaly-detected` and so on. */
+  type: string;
+  /** Over MQTT. */
+  topic: string;
+  payload: string;
+  retain: boolean;
+}
+
+/** The messages of one event. */
+export function messagesOf(event: TwinEvent): OutgoingMessage[] {
+  const { kind, id } = parseTwinId(event.twinId);
+  const root = `twins/${kind}/${id}`;
+  const whose = kind === 'machine' ? { machine_id: id } : { twin_id: event.twinId };
+  const head = { event_id: event.eventId, timestamp: new Date(event.at).toISOString() };
+  const message = (type: string, body: Record<string, unknown>): OutgoingMessage => ({
+    type,
+    topic: `${root}/events/${type}`,
+    payload: JSON.stringify({ ...head, ...body }),
+    retain: false,
+  });
+
+  switch (event.type) {
+    case 'anomaly.detected':
+      return [message('anomaly-detected', { ...whose, ...anomaly(event.body) })];
+    case 'alert.raised':
+    case 'alert.cleared':
+    case 'alert.acknowledged':
+    case 'alert.resolved':
+    case 'alert.silenced':
+      return [message('alerts', alert(event))];
+    case 'desired.changed':
+      return [
+        {
+          type: 'delta',
+          topic: `${root}/desired/delta`,
+          payload: deltaPayload(event.body.delta),
+          retain: true,
+        },
+        message('desired-changed', { ...whose, revision: event.revision, ...event.body }),
+      ];
+    default:
+      return [message(event.type.replace('.', '-'), { ...whose, revision: event.revision, ...event.body })];
+  }
+}
+
+function anomaly(body: Record<string, unknown>): Record<string, unknown> {
+  const score = Number(body.score);
+  const threshold = Number(body.threshold);
+  return {
+    anomaly_score: score,
+    threshold,
+    is_anomaly: true,
+    // 0.5 at the threshold, towards 1 as the score leaves it behind.
+    confidence: score + threshold > 0 ? score / (score + threshold) : 0.5,
+    // A statistical detector looks at one metric: it has the whole share.
+    feature_contributions: { [String(body.field)]: 1 },
+    model_version: `statistical:${body.detector}`,
+    field: body.field,
+    value: body.value,
+    expected: body.expected,
+    severity: body.severity,
+    reason: body.reason,
+  };
+}
+
+const STATES: Record<string, string> = {
+  'alert.raised': 'raised',
+  'alert.silenced': 'raised',
+  'alert.acknowledged': 'acknowledged',
+  'alert.resolved': 'cleared',
+  'alert.cleared': 'cleared',
+};
+
+function alert({ type, twinId, body }: TwinEvent): Record<string, unknown> {
+  const { alertId, rule, severity, message, ...rest } = body;
+  return { alert_id: alertId, twin: twinId, alert_type: rule, severity, message, state: STATES[type], ...rest };
+}
+
+/** An empty payload takes the retained message away: nothing is desired that is not reported. */
+export function deltaPayload(delta: unknown): string {
+  if (typeof delta !== 'object' || delta === null || Object.keys(delta).length === 0) return '';
+  return JSON.stringify(delta);
+}

@@ -1,0 +1,62 @@
+import type { Context } from 'moleculer';
+import type { Ownership } from '../actors/placement/directory.ts';
+import type { TimerHandle } from '../actors/protocol/clock.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { routeBy } from '../mixins/routing.ts';
+import type { Mark } from './twins/fleet-stream.ts';
+
+/**
+ * What nodes tell each other beside calls: which shards have just changed hands, so that callers follow and the next owner
+ * claims at once; and how far the events of a shard have come, so that streams elsewhere read them. All of it only makes
+ * things faster: whoever misses it finds it in the database.
+ */
+const MARKS_EVERY_MS = 20;
+
+interface Mesh {
+  marks: Map<number, number>;
+  timer: TimerHandle | undefined;
+  unlisten: (() => void) | undefined;
+}
+
+const mesh: PartsSchema<Mesh> = {
+  name: 'mesh',
+  mixins: [partsMixin],
+
+  events: {
+    'shards.moved'(ctx: Context<{ moved: [shard: number, owner: string | null, epoch: number][] }>) {
+      const { directory, hosts } = this.parts;
+      if (directory === null || ctx.nodeID === this.broker.nodeID) return;
+      const moved = ctx.params.moved.map(([shard, owner, epoch]): Ownership => ({ shard, owner, epoch }));
+      directory.observe(moved);
+      if (hosts && moved.some(({ owner }) => owner === null)) this.parts.host.nudge();
+    },
+  },
+
+  async started() {
+    const { directory, hosts, onMoved, clock } = this.parts;
+    if (directory === null) return;
+    routeBy(this.broker, directory);
+    this.marks = new Map();
+    onMoved((moved) => {
+      const told = moved.map(({ shard, owner, epoch }) => [shard, owner, epoch]);
+      void this.broker.broadcast('shards.moved', { moved: told });
+    });
+    if (!hosts) return;
+    this.unlisten = this.parts.host.onEvents((events) => {
+      for (const { shard, seq } of events) this.marks.set(shard, Math.max(seq, this.marks.get(shard) ?? 0));
+      this.timer ??= clock.after(MARKS_EVERY_MS, () => {
+        this.timer = undefined;
+        const marks: Mark[] = [...this.marks];
+        this.marks.clear();
+        void this.broker.broadcast('events.committed', { marks });
+      });
+    });
+  },
+
+  async stopped() {
+    this.unlisten?.();
+    this.timer?.cancel();
+  },
+};
+
+export default mesh;

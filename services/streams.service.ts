@@ -1,0 +1,115 @@
+import type { Readable } from 'node:stream';
+import type { Context } from 'moleculer';
+import type { Entry } from '../actors/protocol/entry.ts';
+import type { TwinEvent } from '../actors/protocol/event.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import type { CallMeta } from './gateway/caller.ts';
+import { SSE_HEADERS } from './gateway/sse.ts';
+import { EVENT_TYPE } from './twins/event-type.ts';
+import { type EventSource, fleetStream, type Mark } from './twins/fleet-stream.ts';
+import { RemoteTwins } from './twins/remote-twin.ts';
+import { type StreamedHost, twinStream } from './twins/twin-stream.ts';
+
+/**
+ * What is followed live, server-sent: one twin, or the events of the fleet. It runs where the reader is connected, so that
+ * a reader that goes away ends here, and hears of other nodes through the mesh: their entries by lease (remote-twin.ts),
+ * their events by marks (how far each shard has come), which it reads from the store.
+ */
+interface Streams {
+  twins: StreamedHost;
+  remote: RemoteTwins | undefined;
+  source: EventSource;
+  marked: Set<(marks: readonly Mark[]) => void>;
+}
+
+const service: PartsSchema<Streams> = {
+  name: 'streams',
+  metadata: { role: 'gateway' },
+  mixins: [partsMixin],
+
+  actions: {
+    /** `twins.get` asked for with Accept: text/event-stream. */
+    twin: {
+      visibility: 'public',
+      params: { twinId: { type: 'string', max: 160 } },
+      async handler(ctx: Context<{ twinId: string }, CallMeta>): Promise<Readable> {
+        const { clock } = this.parts;
+        const stream = await twinStream(this.twins, ctx.params.twinId, ctx.meta.request?.lastEventId, { clock });
+        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+        return stream;
+      },
+    },
+
+    /** Entries of a twin that this node follows. */
+    hear: {
+      visibility: 'public',
+      params: { twinId: { type: 'string', max: 160 }, entries: { type: 'array' } },
+      handler(ctx: Context<{ twinId: string; entries: Entry[] }>) {
+        this.remote?.hear(ctx.params.twinId, ctx.params.entries);
+      },
+    },
+
+    fleet: {
+      rest: 'GET /api/v1/stream',
+      role: 'viewer',
+      params: {
+        kind: { type: 'string', max: 31, optional: true, description: 'Only twins of this kind.', example: 'machine' },
+        type: {
+          type: 'string',
+          pattern: new RegExp(`^${EVENT_TYPE}(,${EVENT_TYPE}){0,20}$`),
+          optional: true,
+          description: 'Types, or the parts before their dots, separated by commas.',
+          example: 'alert,anomaly.detected',
+        },
+      },
+      openapi: {
+        summary: 'Events of the whole fleet, live',
+        description:
+          'Server-sent events. `Last-Event-ID` resumes without a gap; `event: reset` says that events have expired.',
+        tags: ['twins'],
+        stream: 'sse',
+      },
+      async handler(ctx: Context<{ kind?: string; type?: string }, CallMeta>): Promise<Readable> {
+        const { kind, type } = ctx.params;
+        const { store, clock, kinds } = this.parts;
+        if (kind !== undefined) kinds.get(kind);
+        const filter = { kind, types: type?.split(',') };
+        const stream = await fleetStream(this.source, store, filter, ctx.meta.request?.lastEventId, { clock });
+        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+        return stream;
+      },
+    },
+  },
+
+  events: {
+    'events.committed'(ctx: Context<{ marks: Mark[] }>) {
+      if (ctx.nodeID === this.broker.nodeID && this.parts.hosts) return;
+      for (const listener of this.marked) listener(ctx.params.marks);
+    },
+  },
+
+  async started() {
+    const { hosts, directory, clock, settings } = this.parts;
+    this.marked = new Set();
+    this.source = {
+      onEvents: (listener: (events: TwinEvent[]) => void) => (hosts ? this.parts.host.onEvents(listener) : () => {}),
+      onMarks: (listener) => {
+        this.marked.add(listener);
+        return () => void this.marked.delete(listener);
+      },
+    };
+    if (directory === null) {
+      this.twins = this.parts.host;
+      return;
+    }
+    this.remote = new RemoteTwins({
+      node: settings.nodeId,
+      call: (action, params) => this.broker.call(action, params),
+      clock,
+      moved: (twinId, ms) => directory.change(directory.shardOf(twinId), ms),
+    });
+    this.twins = this.remote;
+  },
+};
+
+export default service;

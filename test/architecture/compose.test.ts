@@ -1,0 +1,296 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { CATALOGUE } from '../../config/catalogue.ts';
+import { loadSettings } from '../../config/settings.ts';
+import { generate, randomSecret, SECRETS } from '../../deploy/generate-env.ts';
+import { findCompose } from '../servers/compose.ts';
+import { filesUnder, ROOT, textOf } from './tree.ts';
+
+/** docker-compose.yml, the image, the settings and the documents hold together. */
+interface Service {
+  image?: string;
+  build?: unknown;
+  environment?: Record<string, unknown>;
+  healthcheck?: { test?: string[] };
+  deploy?: { resources?: { limits?: { cpus?: string; memory?: string } } };
+  volumes?: string[];
+  ports?: string[];
+  networks?: string[];
+  restart?: string;
+  read_only?: boolean;
+  cap_drop?: string[];
+  security_opt?: string[];
+  privileged?: boolean;
+  command?: string[] | string;
+  stop_grace_period?: string;
+  depends_on?: Record<string, { condition: string }>;
+}
+
+const text = textOf('docker-compose.yml');
+const compose = parse(text, { merge: true }) as {
+  services: Record<string, Service>;
+  volumes: Record<string, unknown>;
+  networks: Record<string, unknown>;
+};
+const services = Object.entries(compose.services);
+const nodes = services.filter(([, service]) => service.image?.startsWith('twinmesh:'));
+const dockerfile = textOf('Dockerfile');
+/** Runs once and ends: others wait for its end, which is more than a health check. */
+const oneShot = (service: Service) => service.restart === 'no';
+const bind = (volume: string) => volume.split(':')[0];
+
+describe('compose', () => {
+  it('has every part of the plant', () => {
+    expect(Object.keys(compose.services)).toEqual(
+      expect.arrayContaining(
+        [
+          'nats',
+          'timescaledb',
+          'redis',
+          'redpanda',
+          'mosquitto',
+          'prometheus',
+          'alertmanager',
+          'grafana',
+          'loki',
+          'jaeger',
+        ].concat('host-1', 'host-2', 'ingest', 'history', 'gateway'),
+      ),
+    );
+  });
+
+  it.each(services)('%s has a pinned image, a health check, limits and a way to restart', (_, service) => {
+    expect(service.image).toMatch(/^[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*$/);
+    if (oneShot(service)) {
+      const waits = services.some(([, other]) =>
+        Object.values(other.depends_on ?? {}).some((need) => need.condition === 'service_completed_successfully'),
+      );
+      expect(waits).toBe(true);
+    } else {
+      expect(service.healthcheck?.test?.length).toBeGreaterThan(1);
+      expect(service.restart).toBe('unless-stopped');
+    }
+    expect(service.deploy?.resources?.limits).toEqual({
+      cpus: expect.stringMatching(/^\d+(\.\d+)?$/),
+      memory: expect.stringMatching(/^\d+[mg]$/),
+    });
+    expect(service.networks).toEqual(['plant']);
+    expect(service.security_opt).toContain('no-new-privileges:true');
+    expect(service.privileged).toBeUndefined();
+  });
+
+  it('mounts only what is declared or there, and no socket of Docker', () => {
+    const volumes = services.flatMap(([, service]) => service.volumes ?? []);
+    const named = volumes.map(bind).filter((source) => !/^[./]/.test(source));
+    expect([...new Set(named)].sort()).toEqual(Object.keys(compose.volumes).sort());
+    const folders = volumes.filter((volume) => volume.startsWith('./'));
+    // What `npm run env` makes is there once it has run.
+    const missing = folders
+      .map(bind)
+      .filter((source) => !source.startsWith('./deploy/secrets/') && !existsSync(join(ROOT, source)));
+    expect(missing).toEqual([]);
+    expect(volumes.filter((volume) => /^[./]/.test(volume)).filter((volume) => !/:ro(,|$)/.test(volume))).toEqual([]);
+    expect(text).not.toMatch(/docker\.sock/);
+  });
+
+  it('publishes the ports of the documents, on this machine unless BIND says otherwise', () => {
+    const ports = services.flatMap(([name, service]) => (service.ports ?? []).map((port) => [name, port] as const));
+    for (const [name, port] of ports)
+      expect([name, port]).toEqual([name, expect.stringMatching(/^\$\{BIND:-127\.0\.0\.1\}:(\d+):\1$/)]);
+    expect(Object.fromEntries(ports.map(([name, port]) => [port.split(':').at(-1), name]))).toMatchObject({
+      8080: 'gateway',
+      3000: 'grafana',
+      9090: 'prometheus',
+      1883: 'mosquitto',
+      9002: 'mosquitto',
+      9092: 'redpanda',
+      5432: 'timescaledb',
+      4222: 'nats',
+      6379: 'redis',
+    });
+  });
+
+  it('has no secret by default: each comes from what `npm run env` writes, and is missed without it', () => {
+    const variables = [...text.matchAll(/\$\{([A-Z0-9_]+)(:[-?][^}]*)?\}/g)].map(([, name, rest]) => ({ name, rest }));
+    const secrets = variables.filter(({ name }) => /PASSWORD|TOKEN|SECRET|KEY/.test(name));
+    expect(new Set(secrets.map(({ name }) => name))).toEqual(new Set(SECRETS));
+    for (const { name, rest } of secrets) expect([name, rest]).toEqual([name, ':?run npm run env']);
+    // The others have a default that can be seen.
+    for (const { name, rest } of variables.filter(({ name }) => !/PASSWORD|TOKEN/.test(name)))
+      expect([name, rest]).toEqual([name, expect.stringMatching(/^:-/)]);
+    const literal = services.flatMap(([name, service]) =>
+      Object.entries(service.environment ?? {})
+        .filter(([key, value]) => /PASSWORD|TOKEN|SECRET/.test(key) && !String(value).startsWith('${'))
+        .map(([key]) => `${name}: ${key}`),
+    );
+    expect(literal).toEqual([]);
+  });
+});
+
+describe('nodes in compose', () => {
+  const filled = (environment: Record<string, unknown>) =>
+    Object.fromEntries(
+      Object.entries(environment).map(([name, value]) => [
+        name,
+        String(value).replace(/\$\{([A-Z0-9_]+)(?::-([^}]*))?[^}]*\}/g, (_, variable, fallback) =>
+          SECRETS.includes(variable) ? randomSecret() : (fallback ?? ''),
+        ),
+      ]),
+    );
+
+  it('are hosts, ingest, history and gateway, each under a name of its own', () => {
+    const running = nodes.filter(([, service]) => !oneShot(service));
+    const roles = running.map(([, service]) => service.environment?.ROLES);
+    expect(roles.sort()).toEqual(['gateway', 'history', 'host', 'host', 'ingest', 'ingest']);
+    const names = running.map(([, service]) => service.environment?.NODE_ID);
+    expect(new Set(names).size).toBe(running.length);
+  });
+
+  it.each(nodes)('%s sets only settings that there are, to values that they take', (name, service) => {
+    const environment = service.environment ?? {};
+    expect(Object.keys(environment).filter((key) => !(key in CATALOGUE))).toEqual([]);
+    expect(() => loadSettings(filled(environment))).not.toThrow();
+    expect([name, loadSettings(filled(environment)).notices]).toEqual([name, []]);
+  });
+
+  it('agree on what has to be the same everywhere', () => {
+    for (const setting of ['SHARDS', 'TTL_MS', 'LOG_MAX_BYTES', 'ACK', 'METRICS_PORT']) {
+      const values = nodes
+        .filter(([, service]) => !oneShot(service))
+        .map(([, service]) => service.environment?.[setting]);
+      expect([setting, new Set(values).size]).toEqual([setting, 1]);
+    }
+  });
+
+  it('sign in as the role that they have', () => {
+    for (const [name, service] of nodes) {
+      const { ROLES, NATS_URL, DATABASE_URL } = service.environment ?? {};
+      const role = oneShot(service) ? 'owner' : 'runtime';
+      expect([name, DATABASE_URL]).toEqual([
+        name,
+        expect.stringContaining(`//twinmesh_${role}:\${POSTGRES_${role.toUpperCase()}_PASSWORD`),
+      ]);
+      if (!oneShot(service)) expect([name, NATS_URL]).toEqual([name, expect.stringContaining(`//${ROLES}:\${NATS_`)]);
+    }
+  });
+
+  it('run without rights: no capability, nothing to write but memory, time to stop', () => {
+    for (const [name, service] of nodes) {
+      expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ['ALL']]);
+      if (!oneShot(service))
+        expect([name, Number.parseInt(service.stop_grace_period ?? '0', 10) > 5]).toEqual([name, true]);
+    }
+  });
+
+  it('take fewer connections together than the database allows', () => {
+    const allowed = Number(JSON.stringify(compose.services.timescaledb.command).match(/max_connections=(\d+)/)?.[1]);
+    const asked = nodes.reduce((sum, [, service]) => sum + Number(service.environment?.DATABASE_POOL ?? 10), 0);
+    expect(asked).toBeGreaterThan(0);
+    expect(asked).toBeLessThan(allowed * 0.8);
+  });
+
+  it('are scraped by Prometheus, every one that always runs', () => {
+    const { scrape_configs: jobs } = parse(textOf('deploy/prometheus/prometheus.yml'));
+    const targets = jobs
+      .find((job: { job_name: string }) => job.job_name === 'twinmesh')
+      .static_configs.flatMap((each: { targets: string[] }) => each.targets)
+      .sort();
+    const wanted = nodes
+      .filter(([name, service]) => !oneShot(service) && name !== 'demo')
+      .map(
+        ([name, { environment }]) =>
+          `${name}:${environment?.ROLES === 'gateway' ? environment.PORT : environment?.METRICS_PORT}`,
+      );
+    expect(targets).toEqual(wanted.sort());
+  });
+});
+
+describe('the image', () => {
+  it('has the Node of package.json, in both stages', () => {
+    const { node } = JSON.parse(textOf('package.json')).dependencies;
+    const stages = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, image]) => image);
+    expect(stages).toEqual([`node:${node}-bookworm-slim`, `node:${node}-bookworm-slim`]);
+  });
+
+  it('does not run as root and holds every file that the program imports', () => {
+    expect(dockerfile).toMatch(/^USER node$/m);
+    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, files]) => files.split(' '));
+    const ignored = textOf('.dockerignore');
+    for (const path of copied) {
+      expect([path, existsSync(join(ROOT, path)), ignored.includes(`!${path}`)]).toEqual([path, true, true]);
+    }
+    const rooms = ['services', 'mixins', 'actors', 'config'];
+    const imports = filesUnder(
+      '.',
+      (path) => rooms.some((room) => path.startsWith(`${room}/`)) && path.endsWith('.ts'),
+    ).flatMap((path) =>
+      [...textOf(path).matchAll(/from '(\.\.?\/[^']+)'/g)].map(([, target]) => join(path, '..', target)),
+    );
+    const outside = imports.filter(
+      (target) => !copied.some((room) => target === room || target.startsWith(`${room}/`)),
+    );
+    expect([...new Set(outside)]).toEqual([]);
+  });
+});
+
+describe('npm run env', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'twinmesh-env-'));
+
+  it('writes secrets that are random, readable by their owner alone, and never overwrites', () => {
+    try {
+      const { secrets } = generate(folder);
+      expect(Object.keys(secrets)).toEqual([...SECRETS]);
+      expect(new Set(Object.values(secrets)).size).toBe(SECRETS.length);
+      for (const secret of Object.values(secrets)) expect(secret).toMatch(/^[A-Za-z][A-Za-z0-9]{31}$/);
+      const env = readFileSync(join(folder, '.env'), 'utf8');
+      expect(env.match(/^[A-Z_]+=\w{32}$/gm)).toHaveLength(SECRETS.length);
+      const mode = (path: string) => statSync(join(folder, path)).mode & 0o777;
+      expect([mode('.env'), mode('deploy/secrets'), mode('deploy/secrets/authority/ca.key')]).toEqual([
+        0o600, 0o700, 0o600,
+      ]);
+      expect(() => generate(folder)).toThrow(/there already/);
+      expect(readFileSync(join(folder, '.env'), 'utf8')).toBe(env);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  it('makes what git does not take', () => {
+    const ignored = textOf('.gitignore').split('\n');
+    expect(ignored).toEqual(expect.arrayContaining(['.env', 'deploy/secrets/']));
+  });
+});
+
+const command = findCompose();
+
+describe.skipIf(command === null)('docker compose config', () => {
+  const config = (env: Record<string, string>, ...args: string[]) => {
+    const [program, ...first] = command as string[];
+    return spawnSync(program, [...first, '-f', join(ROOT, 'docker-compose.yml'), '--env-file', '/dev/null', ...args], {
+      encoding: 'utf8',
+      env: { PATH: process.env.PATH, HOME: tmpdir(), ...env },
+    });
+  };
+  const secrets = Object.fromEntries(SECRETS.map((name) => [name, randomSecret()]));
+
+  it('is valid, with every profile', () => {
+    const done = config(secrets, '--profile', '*', 'config', '--format', 'json');
+    expect([done.status, done.stderr]).toEqual([0, '']);
+    const model = JSON.parse(done.stdout);
+    expect(Object.keys(model.services).sort()).toEqual(Object.keys(compose.services).sort());
+    expect(model.services['host-1'].environment.DATABASE_URL).toBe(
+      `postgres://twinmesh_runtime:${secrets.POSTGRES_RUNTIME_PASSWORD}@timescaledb:5432/twinmesh`,
+    );
+  });
+
+  it.each([...SECRETS])('refuses without %s', (name) => {
+    const { [name]: _, ...rest } = secrets;
+    const done = config(rest, '--profile', '*', 'config', '-q');
+    expect(done.status).not.toBe(0);
+    expect(done.stderr).toContain(name);
+  });
+});
