@@ -29,7 +29,6 @@ export function brokerOptions(settings: Settings, logger: Logger): BrokerOptions
         : ({ type: 'NATS', options: natsOptions(natsAccess(settings, 'mesh')) } as BrokerOptions['transporter']),
     // Bytes stay bytes on the way, which in JSON they do not.
     serializer: settings.natsUrl === null ? 'JSON' : 'CBOR',
-    disableBalancer: true,
     heartbeatInterval: HEARTBEAT_S,
     heartbeatTimeout: 4 * HEARTBEAT_S,
     maxCallLevel: 20,

@@ -1,5 +1,6 @@
 import { DOOR_LIMITS } from '../actors/ingress/door.ts';
 import { Ingress } from '../actors/ingress/ingress.ts';
+import { decodeBatch, encodeBatch } from '../actors/log/batch-encoding.ts';
 import { MemoryLog } from '../actors/log/memory.ts';
 import type { LogBatch } from '../actors/log/port.ts';
 import { systemClock } from '../actors/protocol/clock.ts';
@@ -9,10 +10,12 @@ import { loadKinds } from '../actors/runtime/kind-registry.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import { loadSettings } from '../config/settings.ts';
+import { ownCpuS, treeCpuS } from './cpu.ts';
 import { type Figure, median, seconds } from './scenario.ts';
 
 const SHARDS = 256;
 const T0 = 1_750_000_000_000;
+const RAW_ROWS = 300_000;
 /** Readings that are on their way at a time. */
 const IN_FLIGHT = 32_000;
 
@@ -23,8 +26,10 @@ export interface PipelineOptions {
   /** Readings a payload, as a gateway or a loader would send them. */
   perPayload: number;
   atLeast: number;
-  /** The readings come as batches of decoded readings, one of each shard for a payload: what is left is log → turn → checkpoint. */
-  decoded?: boolean;
+  /** The readings come as a log has them, in its encoding and one batch a shard for a payload, instead of as JSON from sources. */
+  batches?: boolean;
+  /** Process of the database, where it is one of ours: its CPU is told beside the rate. */
+  databasePid?: number | null;
   say(line: string): void;
 }
 
@@ -71,11 +76,14 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   });
   const rates: number[] = [];
   const raws: number[] = [];
+  const rawCpus: number[] = [];
+  const cpus: number[][] = [];
   let from = 0;
   for (let round = 0; round < 4; round++) {
     // made before the clock starts, as text or as batches
-    const feeds = options.decoded ? batchesOf(options, from) : payloadsOf(options, from);
+    const feeds = options.batches ? batchesOf(options, from) : payloadsOf(options, from);
     from += options.readings;
+    const cpuBefore = cpuNow(options);
     const took = await seconds(async () => {
       let open = 0;
       let wake: (() => void) | null = null;
@@ -91,7 +99,8 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
             if (error) throw error;
             done();
           });
-        } else void Promise.all(feed.map((batch) => log.append(batch))).then(done);
+        } else
+          void Promise.all(feed.map(({ bytes, ...of }) => log.append({ ...of, ...decodeBatch(bytes) }))).then(done);
         while (open * options.perPayload >= IN_FLIGHT) {
           await new Promise<void>((resolve) => {
             wake = resolve;
@@ -104,10 +113,14 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
         });
       }
     });
+    const cpu = cpuNow(options).map((now, i) => ((now - cpuBefore[i]) * 1e6) / options.readings);
+    cpus.push(cpu);
     rates.push(options.readings / took);
+    const rawBefore = cpuNow(options)[1];
     raws.push(await raw(sql, options, from));
+    rawCpus.push(((cpuNow(options)[1] - rawBefore) * 1e6) / Math.min(options.readings, RAW_ROWS));
     say(
-      `round ${round}: ${Math.round(rates[round]).toLocaleString('en-US')} readings/s, raw ${Math.round(raws[round]).toLocaleString('en-US')} rows/s`,
+      `round ${round}: ${Math.round(rates[round]).toLocaleString('en-US')} readings/s, raw ${Math.round(raws[round]).toLocaleString('en-US')} rows/s; CPU a reading: host ${cpu[0].toFixed(1)} µs, database ${cpu[1].toFixed(1)} µs; raw: database ${rawCpus[round].toFixed(1)} µs`,
     );
   }
   const [{ n }] = await sql.query<{ n: number }>('select count(*)::int as n from machine_readings');
@@ -119,7 +132,7 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const ceiling = { what: 'the same rows inserted raw by unnest', value: median(raws.slice(1)) };
   return [
     {
-      what: `${options.decoded ? '' : 'decode → '}log → turn → checkpoint, ${options.twins.toLocaleString('en-US')} twins of 4 metrics`,
+      what: `${options.batches ? 'encoded batches' : 'JSON'} → decode → log → turn → checkpoint, ${options.twins.toLocaleString('en-US')} twins of 4 metrics`,
       value,
       unit: 'readings/s',
       ceiling,
@@ -127,6 +140,11 @@ export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
     },
     { what: 'share of raw', value: value / ceiling.value, unit: '', atLeast: 0.5 },
   ];
+}
+
+/** Seconds of CPU so far: this process, the database. */
+function cpuNow({ databasePid }: PipelineOptions): [host: number, database: number] {
+  return [ownCpuS(), databasePid ? treeCpuS(databasePid) : Number.NaN];
 }
 
 /** Reading `k` of the run: the fleet speaks once a second of event time. */
@@ -157,8 +175,14 @@ function payloadsOf({ twins, readings, perPayload }: PipelineOptions, from: numb
   return payloads;
 }
 
-function batchesOf({ twins, readings, perPayload }: PipelineOptions, from: number): LogBatch[][] {
-  const feeds: LogBatch[][] = [];
+interface Encoded {
+  shard: number;
+  id: string;
+  bytes: Uint8Array;
+}
+
+function batchesOf({ twins, readings, perPayload }: PipelineOptions, from: number): Encoded[][] {
+  const feeds: Encoded[][] = [];
   for (let start = 0; start < readings; start += perPayload) {
     const byShard = new Map<number, LogBatch>();
     for (let i = start; i < Math.min(readings, start + perPayload); i++) {
@@ -171,7 +195,7 @@ function batchesOf({ twins, readings, perPayload }: PipelineOptions, from: numbe
       }
       batch.readings.push({ kind: 'machine', id, at, values });
     }
-    feeds.push([...byShard.values()]);
+    feeds.push([...byShard.values()].map((batch) => ({ shard: batch.shard, id: batch.id, bytes: encodeBatch(batch) })));
   }
   return feeds;
 }
@@ -183,7 +207,7 @@ async function raw(sql: Sql, { twins, readings }: PipelineOptions, from: number)
     create table bench_raw (like machine_readings);
     create index bench_raw_twin_at on bench_raw (twin, at);
   `);
-  const count = Math.min(readings, 300_000);
+  const count = Math.min(readings, RAW_ROWS);
   const statements: unknown[][] = [];
   for (let start = 0; start < count; start += 10_000) {
     const columns: unknown[][] = [[], [], [], [], [], [], []];

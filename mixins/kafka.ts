@@ -35,8 +35,8 @@ kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
 
 /** Opens nothing yet. Throws `bad_settings` for a TLS file that cannot be read. */
 export function openKafka(settings: KafkaSettings, logger: KafkaLogger): Kafka {
-  const { kafkaSasl: mechanism, kafkaUser, kafkaPassword } = settings;
-  const login = { username: kafkaUser ?? '', password: kafkaPassword ?? '' };
+  const mechanism = settings.kafkaSasl;
+  const login = { username: settings.kafkaUser ?? '', password: settings.kafkaPassword ?? '' };
   return new kafkajs.Kafka({
     clientId: `twinmesh-${settings.nodeId}`,
     brokers: [...settings.kafkaBrokers],

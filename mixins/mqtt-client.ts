@@ -60,7 +60,7 @@ const MAX_PACKET_BYTES = 16 * 2 ** 20;
 const SUBSCRIBE_ID = 65_535;
 const UNSUBSCRIBE_ID = 65_534;
 const TAKEN_OVER = 142;
-/** A session that has heard nothing for so long after its subscriptions ended has nothing left. */
+/** What a session holds back comes within this time after its subscriptions ended. */
 const QUIET_MS = 1_000;
 const UNSUPPORTED_VERSION = [1, 132];
 const CONNACK_WITHIN_MS = 15_000;
@@ -130,10 +130,7 @@ export class MqttClient {
     });
   }
 
-  /**
-   * Ends the session with the broker, for a member of a share group that will not come back: the subscriptions end, what the
-   * session still holds is dealt with, then it is over. False where the connection was lost meanwhile.
-   */
+  /** Ends the session for good, with nothing left in it. False where the connection was lost meanwhile. */
   async retire(): Promise<boolean> {
     const connection = this.#connection;
     const { clock, filters } = this.#options;
@@ -265,11 +262,15 @@ export class MqttClient {
     }
     this.#attempts = 0;
     this.#become('connected', null);
-    const { filters, shareGroup } = this.#options;
-    const five = this.#version === 5;
-    const prefix = five && shareGroup !== undefined ? `$share/${shareGroup}/` : '';
-    if (filters.length > 0) this.#subscribe(filters, prefix);
+    const { filters } = this.#options;
+    if (filters.length > 0) this.#subscribe(filters, this.#prefix());
     this.#watchSilence();
+  }
+
+  /** Of every filter, where the subscription is shared. */
+  #prefix(): string {
+    const { shareGroup } = this.#options;
+    return this.#version === 5 && shareGroup !== undefined ? `$share/${shareGroup}/` : '';
   }
 
   #subscribe(filters: readonly string[], prefix: string): void {
@@ -282,6 +283,8 @@ export class MqttClient {
         ...(this.#version === 5 ? { rh: 2 } : {}),
       })),
     });
+    // The session may be from a time before the group: every message would come twice.
+    if (prefix !== '') this.#write({ cmd: 'unsubscribe', messageId: UNSUBSCRIBE_ID, unsubscriptions: [...filters] });
   }
 
   #subscribedAs(packet: ISubackPacket): void {

@@ -11,7 +11,10 @@ export function openTransport(url: URL, tls: TlsFiles, onOpen: () => void): Dupl
     case 'mqtt:':
       return connectTcp({ host, port: Number(url.port || 1883), noDelay: true, keepAlive: true }, onOpen);
     case 'mqtts:':
-      return connectTls({ ...tls, host, port: Number(url.port || 8883), ...nameOf(host), rejectUnauthorized: true }, onOpen);
+      return connectTls(
+        { ...tls, host, port: Number(url.port || 8883), ...nameOf(host), rejectUnauthorized: true },
+        onOpen,
+      );
     default: {
       const address = new URL(url);
       address.username = '';

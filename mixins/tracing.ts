@@ -43,7 +43,7 @@ export interface TracingOptions {
   logger: { info(facts: object, text: string): void; warn(facts: object, text: string): void };
   random?: () => number;
   tls?: TlsFiles;
-  /** How long a span waits for others. Default 1 s. */
+  /** How long a span waits for others. Default 0.5 s. */
   delayMs?: number;
 }
 
@@ -90,7 +90,7 @@ export class OtelTracing implements Tracing {
         new BatchSpanProcessor({
           exporter: this.#exporter,
           maxQueueSize: MAX_QUEUED_SPANS,
-          scheduledDelayMillis: options.delayMs ?? 1_000,
+          scheduledDelayMillis: options.delayMs ?? 500,
           exportTimeoutMillis: EXPORT_TIMEOUT_MS,
         }),
       ],

@@ -7,7 +7,8 @@ import type { Page } from '../actors/store/queries/page.ts';
 import type { Rollup } from '../actors/store/queries/rolled.ts';
 import { DAY_MS, instantOf } from '../actors/store/queries/span.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
-import { AnswerCache } from './analytics/answer-cache.ts';
+import type { Answers } from './analytics/answer-cache.ts';
+import { openAnswers } from './analytics/answers.ts';
 import { daysOf } from './analytics/mote-day.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
@@ -73,7 +74,7 @@ interface DayParams extends StartEndParams {
 }
 
 interface Analytics {
-  cache: AnswerCache;
+  cache: Answers;
   aggregate(ctx: Context<AggregateParams, CallMeta>, rollup: Rollup): Promise<Page<Aggregate>>;
 }
 
@@ -233,7 +234,7 @@ const analytics: PartsSchema<Analytics> = {
   },
 
   async started() {
-    this.cache = new AnswerCache(this.parts.clock);
+    this.cache = openAnswers(this.parts, 'analytics');
   },
 };
 

@@ -1,5 +1,9 @@
+import { openKafka } from '../mixins/kafka.ts';
+import { KafkaPublisher } from '../mixins/kafka-publisher.ts';
 import { MqttClient } from '../mixins/mqtt-client.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { tlsFiles } from '../mixins/tls.ts';
+import { EVENT_TOPICS, kafkaEvents } from './events/kafka-events.ts';
 import { mqttEvents } from './ingest/mqtt-events.ts';
 
 /**
@@ -9,6 +13,7 @@ import { mqttEvents } from './ingest/mqtt-events.ts';
  */
 interface Events {
   mqtt: MqttClient | undefined;
+  kafka: KafkaPublisher | undefined;
 }
 
 const events: PartsSchema<Events> = {
@@ -17,10 +22,22 @@ const events: PartsSchema<Events> = {
   mixins: [partsMixin],
 
   async started() {
-    const { settings, host, clock, logger } = this.parts;
+    const { settings, host, clock, logger, metrics } = this.parts;
+    if (settings.kafkaBrokers.length > 0) {
+      const part = logger.child({ part: 'kafka-events' });
+      const kafka = new KafkaPublisher({ kafka: openKafka(settings, part), topics: EVENT_TOPICS, clock, logger: part });
+      this.kafka = kafka;
+      host.addSink(kafkaEvents((messages) => kafka.publish(messages)));
+      metrics.followGauge(
+        'twinmesh_kafka_events_failing',
+        '1 while Kafka takes no events; they wait in the database.',
+        () => (kafka.reason === null ? 0 : 1),
+      );
+    }
     if (settings.mqttUrl === null || settings.natsUrl === null) return;
     const mqtt = new MqttClient({
       url: settings.mqttUrl,
+      tls: tlsFiles(settings),
       clientId: `twinmesh-events-${settings.nodeId}`,
       filters: [],
       clock,
@@ -38,6 +55,7 @@ const events: PartsSchema<Events> = {
 
   async stopped() {
     this.mqtt?.close();
+    await this.kafka?.close();
   },
 };
 

@@ -20,6 +20,7 @@ import { asTwinmeshError, problemOf, sendProblem } from './gateway/problem.ts';
 import { parseQuery } from './gateway/query.ts';
 import { checkQueryNames } from './gateway/query-names.ts';
 import { MemoryRateLimiter, type RateLimiter } from './gateway/rate-limit.ts';
+import { RedisRateLimiter } from './gateway/redis-rate-limit.ts';
 import { checkAddress, factsOf, type GateRequest, mustBeAdmitted, requestFactsOf } from './gateway/request.ts';
 import { type ExposedAction, type Match, RouteTable, routesOf } from './gateway/routes.ts';
 import { setCorsHeaders, setSecurityHeaders } from './gateway/security-headers.ts';
@@ -331,8 +332,9 @@ const gateway: PartsSchema<Gate> = {
   },
 
   async started(this: GatewayService) {
-    const { settings, clock } = this.parts;
-    this.limiter = new MemoryRateLimiter(settings.rateLimitPerMinute, () => clock.monotonic());
+    const { settings, clock, redis } = this.parts;
+    const own = new MemoryRateLimiter(settings.rateLimitPerMinute, () => clock.monotonic());
+    this.limiter = redis === null ? own : new RedisRateLimiter(redis, settings.rateLimitPerMinute, own);
     this.streams = new OpenStreams();
     this.elsewhere = settings.natsUrl === null ? [] : await serviceSchemas();
     const { faults, fronted } = frontedServices(this.broker, this.fullName);

@@ -6,21 +6,25 @@ import { Ingress } from '../actors/ingress/ingress.ts';
 import type { SubmitResult } from '../actors/ingress/intake.ts';
 import { type Protocol, TELEMETRY_PATH } from '../actors/ingress/route.ts';
 import { type ErrorCode, messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import type { KafkaSourceStatus } from '../mixins/kafka-source.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
+import { type Doors, openDoors } from './ingest/doors.ts';
 import { MqttDoor, type MqttStatus } from './ingest/mqtt-door.ts';
 import { mqttEvents, publishDeltas } from './ingest/mqtt-events.ts';
+import type { NatsDoorStatus } from './ingest/nats-door.ts';
 import { signIn } from './ingest/sign-in.ts';
 import { SUBMIT_SCHEMA, TELEMETRY_BODIES, telemetryBodies } from './ingest/telemetry-docs.ts';
 
 /**
- * Telemetry in: over HTTP (answered after the commit) and over MQTT (acknowledged when durable); what is refused goes to
- * the dead letters. Owns the node's ingress; other services reach it by `ingest.submit`.
+ * Telemetry in: over HTTP (answered after the commit), over MQTT, Kafka and NATS (acknowledged when durable); what is refused
+ * goes to the dead letters. Owns the node's ingress; other services reach it by `ingest.submit`.
  */
 interface Ingest {
   ingress: Ingress;
   deadLetters: DeadLetters;
   mqtt: MqttDoor;
+  doors: Doors;
   take(ctx: TelemetryContext, address: string): Promise<SubmitResult>;
   goodbye(twinId: string, by: string): Promise<void>;
 }
@@ -44,6 +48,10 @@ export interface IngestStatus {
   inFlightBytes: number;
   deadLetters: { stored: number; dropped: number };
   mqtt: MqttStatus;
+  /** Null without KAFKA_BROKERS. */
+  kafka: KafkaSourceStatus | null;
+  /** Null without NATS_URL. */
+  nats: NatsDoorStatus | null;
 }
 
 const DEADLINE_MS = 25_000;
@@ -136,6 +144,8 @@ const ingest: PartsSchema<Ingest> = {
           inFlightBytes,
           deadLetters: { stored, dropped },
           mqtt: this.mqtt.status(),
+          kafka: this.doors?.kafka?.status() ?? null,
+          nats: this.doors?.nats?.status() ?? null,
         };
       },
     },
@@ -244,11 +254,16 @@ const ingest: PartsSchema<Ingest> = {
       () => deadLetters.dropped,
     );
     deadLetters.onStored(() => void this.broker.broadcastLocal('dead-letters.stored'));
+    this.doors = await openDoors({
+      parts: this.parts,
+      ingress,
+      onLetters: (listener) => deadLetters.onStored(listener),
+    });
   },
 
   async stopped() {
     // First the sources, with a moment for what they wait for; then what still waits; then what there is to tell about it.
-    await this.mqtt?.close();
+    await Promise.all([this.mqtt?.close(), this.doors?.close()]);
     this.ingress?.close();
     await this.deadLetters?.close();
   },

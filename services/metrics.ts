@@ -5,6 +5,7 @@ import type { TwinEvent } from '../actors/protocol/event.ts';
 import type { HostStatus } from '../actors/runtime/host-api.ts';
 import { type DatabaseOptions, watchDatabase } from './metrics/database.ts';
 import { type FleetOptions, watchFleet } from './metrics/fleet.ts';
+import { watchLog } from './metrics/log.ts';
 import { type PoolMetrics, poolMetrics, watchPools } from './metrics/pool.ts';
 
 /**
@@ -197,6 +198,11 @@ export class Metrics {
   /** Readings appended and not yet committed. */
   followLog(log: { readonly held: number }): void {
     this.#gauge('twinmesh_log_lag_readings', 'Readings in the log that are not committed.', () => log.held);
+  }
+
+  /** The log that nodes share. */
+  followSharedLog(status: Parameters<typeof watchLog>[1]): void {
+    watchLog(this.registry, status);
   }
 
   /** Gauges of twins and kinds, from the summaries in the store. */

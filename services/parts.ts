@@ -21,6 +21,7 @@ import { loadTuning } from '../actors/store/queries/tuning.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import type { Settings } from '../config/settings.ts';
 import { natsAccess } from '../mixins/nats-access.ts';
+import { RedisLink } from '../mixins/redis.ts';
 import { openTracing, type Tracing } from '../mixins/tracing.ts';
 import { livingNodes } from './living-nodes.ts';
 import { createLogger } from './logger.ts';
@@ -45,6 +46,8 @@ export interface Parts {
   readonly directory: Directory | null;
   /** Shards that this node has just taken or given up: to be told to the others. */
   onMoved(listener: (moved: readonly Ownership[]) => void): void;
+  /** Null without REDIS_URL. It may be away. */
+  readonly redis: RedisLink | null;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
@@ -92,6 +95,8 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     const store = timed(new PostgresStore(rawSql), metrics.database.statement);
     await store.open(kinds.all(), settings.shards);
     opened.push(() => store.close());
+    const redis = settings.redisUrl === null ? null : openRedis(settings, clock, logger, metrics);
+    if (redis) opened.push(() => redis.close());
     const log = await openLog(settings, sql, store, clock, logger);
     opened.push(() => log.close());
     const directory = settings.natsUrl === null ? null : openDirectory(settings, store, clock, logger);
@@ -129,6 +134,7 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     for (const [kind, tuning] of tunings) if (tuning.version > 0) host?.setTuning(kind, tuning);
     if (host) metrics.followHost(host);
     if (log instanceof MemoryLog) metrics.followLog(log);
+    if (log instanceof JetStreamLog) metrics.followSharedLog(() => log.status());
     metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
     metrics.followDatabase({ sql });
     if (host !== null && options.startHost !== false) {
@@ -151,6 +157,7 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
       hosts,
       directory,
       onMoved: (listener) => void listeners.push(listener),
+      redis,
       logger,
       metrics,
       tracing,
@@ -161,6 +168,22 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     await close().catch((second) => logger.warn({ err: second }, 'closing after a failed start'));
     throw error;
   }
+}
+
+function openRedis(settings: Settings, clock: Clock, logger: Logger, metrics: Metrics): RedisLink {
+  const redis = new RedisLink({
+    url: settings.redisUrl as string,
+    tls: settings,
+    clock,
+    logger: logger.child({ part: 'redis' }),
+  });
+  metrics.followGauge('twinmesh_redis_connected', '1 while Redis is there.', () => (redis.status().connected ? 1 : 0));
+  metrics.followGauge(
+    'twinmesh_redis_commands_failed',
+    'Commands that Redis did not answer, or that were not sent because it was away, since start.',
+    () => redis.status().failed,
+  );
+  return redis;
 }
 
 async function openLog(settings: Settings, sql: Sql, store: Store, clock: Clock, logger: Logger): Promise<Log> {

@@ -6,7 +6,8 @@ import { DAY_MS, iso } from '../actors/store/queries/span.ts';
 import { findTwin } from '../actors/store/queries/twin-key.ts';
 import { listTwins, type TwinListQuery } from '../actors/store/queries/twin-list.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
-import { AnswerCache } from './analytics/answer-cache.ts';
+import type { Answers } from './analytics/answer-cache.ts';
+import { openAnswers } from './analytics/answers.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
 import { START_END_PARAMS, type StartEndParams, spanOfStartEnd } from './history/span-params.ts';
@@ -15,7 +16,7 @@ import { MOTE_ID, MOTE_SCHEMA, READING_SCHEMA, STATS_SCHEMA } from './sensors/mo
 
 /** Motes under the names that environmental-sensor clients use; the same twins and history underneath. */
 interface Sensors {
-  cache: AnswerCache;
+  cache: Answers;
 }
 
 type PageParams = Pick<TwinListQuery, 'limit' | 'cursor'>;
@@ -147,7 +148,7 @@ const sensors: PartsSchema<Sensors> = {
   },
 
   async started() {
-    this.cache = new AnswerCache(this.parts.clock);
+    this.cache = openAnswers(this.parts, 'sensors');
   },
 };
 

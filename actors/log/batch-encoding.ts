@@ -22,6 +22,8 @@ import type { LogBatch } from './port.ts';
  *     whoever has its password.
  */
 export const ENCODING_VERSION = 1;
+/** Readings of one message. */
+export const MAX_READINGS = 50_000;
 
 export interface DecodedBatch {
   receivedAt: number;
@@ -72,22 +74,25 @@ export function encodeBatch(batch: Pick<LogBatch, 'receivedAt' | 'readings' | 't
   const shapes = new Map<string, Shape>();
   /** Twin → the metrics that it spoke of last: mostly it speaks of the same again. */
   const usual: Shape[] = [];
+  let last: Shape | null = null;
   let at = batch.receivedAt;
 
   out.reset();
   for (const reading of batch.readings) {
     let ofKind = twins.get(reading.kind);
-    if (ofKind === undefined) twins.set(reading.kind, (ofKind = new Map()));
+    if (ofKind === undefined) {
+      ofKind = new Map();
+      twins.set(reading.kind, ofKind);
+    }
     let twin = ofKind.get(reading.id);
     if (twin === undefined) {
       twin = twinParts.push(intern(reading.kind), intern(reading.id)) / 2 - 1;
       ofKind.set(reading.id, twin);
     }
-    let shape = usual[twin];
-    if (shape === undefined || !hasShape(reading.values, shape.names)) {
-      shape = shapeOf(reading.values, shapes);
-      usual[twin] = shape;
-    }
+    let shape: Shape | null = usual[twin] ?? last;
+    if (shape === null || !hasShape(reading.values, shape.names)) shape = shapeOf(reading.values, shapes);
+    usual[twin] = shape;
+    last = shape;
     const { seq } = reading;
     const even = seq !== undefined && Number.isSafeInteger(seq) && seq >= 0 && !Object.is(seq, -0);
     out.byte(
@@ -186,7 +191,9 @@ export function decodeBatch(bytes: Uint8Array, of?: { shard: number; shards: num
   const attributes = new Map<string, Record<string, string | number | boolean>>();
   let attributeText = 0;
   let at = receivedAt;
-  for (let left = input.count(5); left > 0; left--) {
+  const count = input.count(5);
+  if (count > MAX_READINGS) throw new Corrupt(`there are more than ${MAX_READINGS} readings`);
+  for (let left = count; left > 0; left--) {
     const flags = input.byte();
     const twin = input.varint();
     const names = shapes[input.varint()];

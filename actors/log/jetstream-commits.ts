@@ -27,11 +27,13 @@ export interface CommitsOptions {
   prefix: string;
   /** What the database says; without it, only notes tell. */
   positions: (() => Promise<Iterable<CommittedPosition>>) | undefined;
+  /** A note that has not come so long after the append is asked for in the database, later less and less often. */
+  askAfterMs: number;
   at(shard: number, position: number): Promise<LogMark | null>;
 }
 
-const ASK_MS = { first: 2_000, most: 15_000 };
-const SWEEP_MS = 500;
+const MAX_ASK_MS = 15_000;
+const SWEEPS = 4;
 const OUTCOMES: readonly Outcome[] = [
   'accepted',
   'backfill',
@@ -90,7 +92,7 @@ export class Commits {
         position: null,
         doubtful: false,
         askAt: Number.POSITIVE_INFINITY,
-        askMs: ASK_MS.first,
+        askMs: this.#options.askAfterMs,
         resolve: (appended) => {
           this.#remove(waiting);
           resolve(appended);
@@ -163,7 +165,7 @@ export class Commits {
 
   #arm(): void {
     if (this.#closed || this.#timer !== null || this.#waiting.size === 0) return;
-    this.#timer = this.#options.clock.after(SWEEP_MS, () => {
+    this.#timer = this.#options.clock.after(this.#options.askAfterMs / SWEEPS, () => {
       this.#timer = null;
       void this.#ask().finally(() => this.#arm());
     });
@@ -177,7 +179,7 @@ export class Commits {
     for (const set of this.#waiting.values()) for (const waiting of set) if (waiting.askAt <= now) due.push(waiting);
     if (due.length === 0) return;
     for (const waiting of due) {
-      waiting.askMs = Math.min(waiting.askMs * 2, ASK_MS.most);
+      waiting.askMs = Math.min(waiting.askMs * 2, MAX_ASK_MS);
       waiting.askAt = now + waiting.askMs;
     }
     this.#asking = true;

@@ -40,7 +40,8 @@ const WATCH_MS = 5_000;
 const COMPLAIN_MS = 5_000;
 const SETTLE_MS = 1_000;
 const NEWEST_AT_ONCE = 8;
-const READER_BYTES = { least: 64 * 1024, most: 1024 * 1024 };
+/** Together they stay below what a server holds for one connection (64 MiB) before it cuts it off as too slow. */
+const READER_BYTES = { least: 16 * 1024, most: 1024 * 1024 };
 
 export class Deliveries {
   readonly clock: Clock;
@@ -64,7 +65,7 @@ export class Deliveries {
   #timer: TimerHandle | null = null;
   #lookedAt: number;
   #looking = false;
-  #failures = 0;
+  #complaints = 0;
   #complainedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
   connected = true;
@@ -86,6 +87,12 @@ export class Deliveries {
 
   get readers(): number {
     return this.#readers.size;
+  }
+
+  get behind(): number {
+    let messages = 0;
+    for (const reader of this.#readers.values()) messages += reader.behind;
+    return messages;
   }
 
   get bufferedBytes(): number {
@@ -139,17 +146,14 @@ export class Deliveries {
     return `twinmesh_${this.#process}_${shard}_${(++this.#made).toString(36)}`;
   }
 
-  /** What keeps one shard from being read mostly keeps all: told once in a while, with how many there were. */
-  complain(shard: number, error: unknown): void {
-    this.#failures++;
+  /** What ails one shard mostly ails all: told once in a while, with how many times. */
+  complain(shard: number, why: string): void {
+    this.#complaints++;
     const now = this.clock.monotonic();
     if (now - this.#complainedAt < COMPLAIN_MS) return;
     this.#complainedAt = now;
-    this.logger?.warn(
-      { shard, error: messageOf(error), failures: this.#failures },
-      'shards of the log cannot be read; trying again',
-    );
-    this.#failures = 0;
+    this.logger?.warn({ shard, why, times: this.#complaints }, 'shards of the log are read anew');
+    this.#complaints = 0;
   }
 
   async make(config: Partial<ConsumerConfig> & { name: string }): Promise<void> {
@@ -276,5 +280,6 @@ function deliveryOf(reply: string | undefined): Delivery | null {
   const appendedAt = Number(tokens[at + 4]?.slice(0, -6));
   if (!Number.isSafeInteger(position) || !Number.isSafeInteger(number) || !Number.isSafeInteger(appendedAt))
     return null;
-  return { consumer: tokens[at], position, number, appendedAt };
+  const pending = Number(tokens[at + 5]);
+  return { consumer: tokens[at], position, number, appendedAt, pending: Number.isSafeInteger(pending) ? pending : 0 };
 }

@@ -1,4 +1,5 @@
 import { AckPolicy, DeliverPolicy, type Msg } from 'nats';
+import { messageOf } from '../protocol/errors.ts';
 import type { Deliveries } from './jetstream-deliveries.ts';
 import type { LogMessage, LogReader } from './port.ts';
 
@@ -38,6 +39,8 @@ export interface Delivery {
   /** Running number of the consumer's deliveries. */
   number: number;
   appendedAt: number;
+  /** Messages of the shard that lie above it. */
+  pending: number;
 }
 
 export class ShardReader implements LogReader {
@@ -51,6 +54,7 @@ export class ShardReader implements LogReader {
   #buffer: Arrived[] = [];
   #next = 0;
   #bufferedBytes = 0;
+  #pending = 0;
   #number = 0;
   /** Messages that the open request may still bring; 0: none is open. */
   #expected = 0;
@@ -85,6 +89,11 @@ export class ShardReader implements LogReader {
     return this.#bufferedBytes;
   }
 
+  /** Messages that were not taken, as of the newest delivery. */
+  get behind(): number {
+    return this.#buffer.length - this.#next + this.#pending;
+  }
+
   /** It waits for the server, and nothing it has brought is left. */
   get isHungry(): boolean {
     return !this.#closed && this.consumer !== null && this.#expected > 0 && this.#next === this.#buffer.length;
@@ -106,6 +115,7 @@ export class ShardReader implements LogReader {
       this.#taken = position;
       if (decoded === null) continue;
       readings += decoded.readings.length;
+      this.#deliveries.counters.readings += decoded.readings.length;
       taken.push(decoded);
       if (readings >= maxReadings) break;
     }
@@ -136,7 +146,7 @@ export class ShardReader implements LogReader {
   /** This consumer brings nothing more that can be trusted. */
   remake(why: string): void {
     if (this.#closed || this.consumer === null) return;
-    this.#deliveries.logger?.warn({ shard: this.shard, why, after: this.#taken }, 'reading a shard of the log anew');
+    this.#deliveries.complain(this.shard, why);
     this.#forget();
     this.#deliveries.doubted();
     this.#make(true, this.#remakeMs);
@@ -158,6 +168,7 @@ export class ShardReader implements LogReader {
       return;
     }
     this.arrived = delivery.position;
+    this.#pending = delivery.pending;
     this.#remakeMs = REMAKE_MS.first;
     this.#large = false;
     this.#bufferedBytes += message.data.length;
@@ -234,7 +245,7 @@ export class ShardReader implements LogReader {
         });
       } catch (error) {
         if (stale() || !this.#deliveries.connected) return;
-        this.#deliveries.complain(this.shard, error);
+        this.#deliveries.complain(this.shard, messageOf(error));
         this.#deliveries.clock.after(this.#remakeMs, () => void attempt());
         this.#remakeMs = Math.min(this.#remakeMs * 2, REMAKE_MS.most);
         return;

@@ -15,12 +15,16 @@ export interface LogCounters {
   reconnects: number;
   /** Commits learnt from the database, because the note of the host did not come. */
   lostNotes: number;
+  /** Readings of the messages that were taken. */
+  readings: number;
 }
 
 export interface LogStatus extends LogCounters {
   connected: boolean;
   readers: number;
   bufferedBytes: number;
+  /** Messages of the shards that are read here and were not taken, as of the newest delivery of each. */
+  behind: number;
   inFlightBytes: number;
   /** Appends that wait for their commit. */
   waiting: number;
@@ -36,5 +40,6 @@ export function newCounters(): LogCounters {
     undecodable: 0,
     reconnects: 0,
     lostNotes: 0,
+    readings: 0,
   };
 }

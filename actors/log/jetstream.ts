@@ -2,7 +2,7 @@ import { Events, type Msg, type NatsConnection } from 'nats';
 import type { Clock } from '../protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { Outcome } from '../protocol/reading.ts';
-import { decodeBatch, encodeBatch } from './batch-encoding.ts';
+import { decodeBatch, encodeBatch, MAX_READINGS } from './batch-encoding.ts';
 import { Commits } from './jetstream-commits.ts';
 import { connectNats, type NatsAccess, type NatsLogger } from './jetstream-connection.ts';
 import { Deliveries } from './jetstream-deliveries.ts';
@@ -40,6 +40,8 @@ export interface JetStreamLogOptions {
   replicas?: number;
   /** Committed positions as the database has them (`store.shards()`), for those who wait for a commit whose note was lost. */
   positions?: () => Promise<Iterable<CommittedPosition>>;
+  /** How long a note of a commit may take before the database is asked. */
+  askAfterMs?: number;
   /** Told of a message that cannot be read, which is skipped; may keep its bytes. */
   onUndecodable?(message: Undecodable): void;
   maxInFlightBytes?: number;
@@ -57,7 +59,8 @@ export interface Undecodable {
 }
 
 const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
-const BUFFERED_BYTES = 64 * 1024 * 1024;
+const BUFFERED_BYTES = 32 * 1024 * 1024;
+const ASK_AFTER_MS = 2_000;
 const CLOSE_MS = 5_000;
 
 export class JetStreamLog implements Log {
@@ -122,6 +125,7 @@ export class JetStreamLog implements Log {
       logger,
       prefix: stream.settings.prefix,
       positions: options.positions,
+      askAfterMs: options.askAfterMs ?? ASK_AFTER_MS,
       at: (shard, position) => this.at(shard, position),
     });
     void this.#follow();
@@ -129,7 +133,8 @@ export class JetStreamLog implements Log {
 
   async append(batch: LogBatch, options: { wait?: 'durable' | 'commit' } = {}): Promise<Appended> {
     const bytes = encodeBatch(batch);
-    if (bytes.length > this.#publisher.maxBytes) return await this.#appendHalves(batch, bytes.length, options);
+    if (bytes.length > this.#publisher.maxBytes || batch.readings.length > MAX_READINGS)
+      return await this.#appendHalves(batch, bytes.length, options);
     const subject = this.#stream.subject(batch.shard);
     if (options.wait !== 'commit') {
       const { position } = await this.#publisher.publish(subject, batch.id, null, bytes);
@@ -198,6 +203,7 @@ export class JetStreamLog implements Log {
       connected: this.#connected,
       readers: this.#deliveries.readers,
       bufferedBytes: this.#deliveries.bufferedBytes,
+      behind: this.#deliveries.behind,
       inFlightBytes: this.#publisher.inFlightBytes,
       waiting: this.#commits.size,
     };

@@ -23,7 +23,7 @@ export function packIdentities(identities: Float64Array): Uint8Array {
     const at = identities[i];
     const identity = identities[i + 1];
     const values = identities[i + 2];
-    if (!isPackable(at - before) || !isPackable(at) || !isPackable(identity) || values >>> 0 !== values) {
+    if (!isPackable(at - before) || !isPackable(at) || !isPackable(identity) || !Object.is(values >>> 0, values)) {
       return plain(identities);
     }
     p = putVarint(bytes, p, at - before);
@@ -41,7 +41,9 @@ export function packIdentities(identities: Float64Array): Uint8Array {
 /** Throws RangeError where the bytes are damaged. */
 export function unpackIdentities(bytes: Uint8Array): Float64Array {
   if (bytes[0] === PLAIN && (bytes.length - 1) % (8 * RECENT_SLOTS) === 0) {
-    return new Float64Array(bytes.slice(1).buffer);
+    const identities = new Float64Array((bytes.length - 1) / 8);
+    new Uint8Array(identities.buffer).set(bytes.subarray(1));
+    return identities;
   }
   if (bytes[0] !== PACKED) throw new RangeError('The identities are of no known packing.');
   const cursor = { bytes, p: 1 };

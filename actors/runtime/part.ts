@@ -24,7 +24,8 @@ export interface Waiter {
   stalled?(): void;
 }
 
-const KEPT_A_PART = 64;
+/** A copy costs more than the turn it is made before: with hundreds of shards a cut, a few of each are thousands. */
+const KEPT_A_PART = 4;
 const READ_LATELY_MS = 600_000;
 
 /** What one cut writes for one shard. Commits whole or not at all. */

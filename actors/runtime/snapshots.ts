@@ -33,7 +33,9 @@ export function snapshotOf(shard: number, activation: Activation, clock: Clock):
 }
 
 export function addSummary(part: Part, activation: Activation): void {
-  part.summaries.push(summaryOf(part.shard.shard, activation));
+  const summary = summaryOf(part.shard.shard, activation);
+  summary.known = activation.summarised >= 0;
+  part.summaries.push(summary);
   activation.summarised = activation.revision;
 }
 

@@ -177,6 +177,8 @@ export interface Summary {
   attributes: Record<string, string | number | boolean>;
   /** Highest severity of a standing alert and how many there are. */
   alerts: number;
+  /** The twin has its row already: it only has to be brought up to date. Absent where that is not known. */
+  known?: boolean;
 }
 
 export interface ShardDeadLetter {

@@ -10,6 +10,7 @@ import { nameOf, prepared } from '../../actors/store/postgres/statement.ts';
 import { PostgresStore } from '../../actors/store/postgres.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 import { findPostgres } from '../../test/servers/postgres.ts';
+import { treeCpuS } from '../cpu.ts';
 import { type Figure, type Scenario, seconds } from '../scenario.ts';
 
 const SHARDS = 256;
@@ -55,7 +56,7 @@ const scenario: Scenario = {
     }
     const sql = await Pg.open({ url: await server.database() });
     try {
-      return await measure(sql, say);
+      return await measure(sql, server.pid, say);
     } finally {
       await sql.close();
       await server.stop();
@@ -64,7 +65,7 @@ const scenario: Scenario = {
 };
 export default scenario;
 
-async function measure(sql: Sql, say: (line: string) => void): Promise<Figure[]> {
+async function measure(sql: Sql, pid: number | null, say: (line: string) => void): Promise<Figure[]> {
   const kinds = await loadKinds();
   const byName = new Map(kinds.all().map((kind) => [kind.kind, kind]));
   const store = new PostgresStore(sql);
@@ -85,14 +86,15 @@ async function measure(sql: Sql, say: (line: string) => void): Promise<Figure[]>
   for (let from = 0; from < TWINS; from += 1_000) await commit(fleet.cut(owned, 0, SHARDS, 1_000, 1_000));
 
   const figures: Figure[] = [];
-  const raw = await bare(sql, fleet);
+  const raw = await bare(sql, pid, fleet);
   const ceiling = { what: 'the same rows inserted by a bare unnest', value: raw.rate };
-  say(`bare unnest: ${line(raw.rate, 0, raw.usARow, raw.walARow)}`);
+  say(`bare unnest: ${raw.cost}`);
   for (const step of STEPS) {
     await sql.exec('truncate machine_readings');
     let buildMs = 0;
     let commitMs = 0;
     const walBefore = await walBytes(sql);
+    const cpuBefore = cpuOf(pid);
     for (let c = 0; c < CUTS; c++) {
       const cost = await commit(fleet.cut(owned, step.readings, step.shards, step.summaries, step.snapshots));
       buildMs += cost.buildMs;
@@ -102,30 +104,38 @@ async function measure(sql: Sql, say: (line: string) => void): Promise<Figure[]>
     const rows = CUTS * (readings || summaries || snapshots || step.shards);
     const walARow = ((await walBytes(sql)) - walBefore) / rows;
     const value = rows / (commitMs / 1000);
-    say(`${step.name}: ${line(value, (buildMs * 1000) / rows, (commitMs * 1000) / rows, walARow)}`);
-    figures.push({
-      what: step.name,
-      value,
-      unit: 'rows/s',
-      ...(readings > 0 ? { ceiling } : {}),
-      note: `a row: ${((buildMs * 1000) / rows).toFixed(2)} µs to build, ${((commitMs * 1000) / rows).toFixed(2)} µs to commit, ${Math.round(walARow)} bytes of WAL`,
-    });
+    const cost = costOf(
+      (buildMs * 1000) / rows,
+      (commitMs * 1000) / rows,
+      ((cpuOf(pid) - cpuBefore) * 1e6) / rows,
+      walARow,
+    );
+    say(`${step.name}: ${Math.round(value).toLocaleString('en-US')} rows/s; ${cost}`);
+    figures.push({ what: step.name, value, unit: 'rows/s', ...(readings > 0 ? { ceiling } : {}), note: cost });
   }
   return figures;
 }
 
-function line(rate: number, buildUs: number, commitUs: number, walARow: number): string {
-  return `${Math.round(rate).toLocaleString('en-US')} rows/s; a row: ${buildUs.toFixed(2)} µs to build, ${commitUs.toFixed(2)} µs to commit, ${Math.round(walARow)} bytes of WAL`;
+/** Costs of one row in µs: building its parameters here, waiting for its commit, and the CPU that the database had of it. */
+function costOf(buildUs: number, commitUs: number, cpuUs: number, walBytes: number): string {
+  const parts = [`${commitUs.toFixed(2)} µs to commit`, `${cpuUs.toFixed(2)} µs CPU of the database`];
+  if (buildUs > 0) parts.unshift(`${buildUs.toFixed(2)} µs to build`);
+  return `a row: ${parts.join(', ')}, ${Math.round(walBytes)} bytes of WAL`;
+}
+
+function cpuOf(pid: number | null): number {
+  return pid === null ? Number.NaN : treeCpuS(pid);
 }
 
 /** The same rows without a fence, twins or snapshots, into a table of the same columns and index. */
-async function bare(sql: Sql, fleet: Fleet): Promise<{ rate: number; usARow: number; walARow: number }> {
+async function bare(sql: Sql, pid: number | null, fleet: Fleet): Promise<{ rate: number; cost: string }> {
   await sql.exec(`
     create table bench_raw (like machine_readings);
     create index bench_raw_twin_at on bench_raw (twin, at);
   `);
   const shards = new Map<number, CutShard>();
   let tookS = 0;
+  const cpuBefore = cpuOf(pid);
   const walBefore = await walBytes(sql);
   for (let c = 0; c < CUTS; c++) {
     const { readings } = fleet.cut(shards, ROWS, SHARDS, 0, 0);
@@ -146,7 +156,11 @@ async function bare(sql: Sql, fleet: Fleet): Promise<{ rate: number; usARow: num
     tookS += await seconds(async () => void (await sql.query(text, columns, prepared(text))));
   }
   const rows = CUTS * ROWS;
-  return { rate: rows / tookS, usARow: (tookS * 1e6) / rows, walARow: ((await walBytes(sql)) - walBefore) / rows };
+  const walARow = ((await walBytes(sql)) - walBefore) / rows;
+  return {
+    rate: rows / tookS,
+    cost: costOf(0, (tookS * 1e6) / rows, ((cpuOf(pid) - cpuBefore) * 1e6) / rows, walARow),
+  };
 }
 
 async function walBytes(sql: Sql): Promise<number> {
@@ -242,6 +256,7 @@ export class Fleet {
           reported: valuesOf(i, n[H.REVISION]),
           attributes: {},
           alerts: 0,
+          known: n[H.REVISION] > LIVED + 1,
         };
       }),
       deadLetters: [],

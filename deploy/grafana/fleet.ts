@@ -49,7 +49,10 @@ export const BUSINESS: Dashboard = {
           title: 'Open alerts',
           stacked: true,
           queries: [
-            { expr: 'max by (severity) (sum by (severity, instance) (twinmesh_alerts))', legend: '{{severity}}' },
+            {
+              expr: 'max by (severity) (sum by (severity, instance) (twinmesh_alerts)) or vector(0)',
+              legend: '{{severity}}',
+            },
           ],
         },
         {
@@ -80,10 +83,10 @@ export const BUSINESS: Dashboard = {
           thresholds: [0.05, 0.1],
         },
         {
-          title: 'Anomaly score, mean',
+          title: 'Anomaly score, mean since start',
           queries: [
             {
-              expr: 'sum(rate(anomaly_score_distribution_sum[1h])) / (sum(rate(anomaly_score_distribution_count[1h])) > 0)',
+              expr: 'sum(anomaly_score_distribution_sum) / (sum(anomaly_score_distribution_count) > 0)',
               legend: 'score',
             },
           ],

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../../actors/protocol/clock.ts';
 
-/** Answers that cost something to compute, kept for a while: here in this process, in shared-answers.ts by all nodes. */
+/** Answers that cost something to compute, kept for a while: here in this process, in redis-answers.ts by all nodes. */
 export interface Answers {
   /** `question` is what the answer depends on, as JSON can write it; `weigh` tells how many items an answer has. */
   get<Answer>(

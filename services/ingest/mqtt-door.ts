@@ -6,7 +6,9 @@ import type { Clock, Random } from '../../actors/protocol/clock.ts';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { MqttBroker, type MqttBrokerOptions } from '../../mixins/mqtt-broker.ts';
 import { MqttClient } from '../../mixins/mqtt-client.ts';
+import { type TlsSettings, tlsFiles } from '../../mixins/tls.ts';
 import type { Publish } from './mqtt-events.ts';
+import { ShareGroup } from './share-group.ts';
 
 /**
  * MQTT telemetry, from the embedded broker or from somebody else's, into ingress; a message is acknowledged when its
@@ -19,9 +21,11 @@ export interface MqttDoorOptions {
   wait: 'durable' | 'commit';
   /** Topics to subscribe to on another broker. */
   filters: readonly string[];
-  settings: {
+  settings: Partial<TlsSettings> & {
     host: string;
     mqttUrl: string | null;
+    /** The group that shares the messages of another broker, in a mesh; 'none' is none. */
+    mqttShareGroup?: string;
     natsUrl: string | null;
     mqttListenPort: number;
     mqttWsPort: number;
@@ -68,6 +72,7 @@ export class MqttDoor {
   readonly #goodbyes = new Map<string, number>();
   #broker: MqttBroker | null = null;
   #client: MqttClient | null = null;
+  #group: ShareGroup | null = null;
 
   constructor(options: MqttDoorOptions) {
     this.#options = options;
@@ -82,20 +87,7 @@ export class MqttDoor {
     // A broker inside one node would serve only those who happen to reach that node.
     if (settings.mqttUrl === null && settings.natsUrl !== null) return;
     if (settings.mqttUrl !== null) {
-      this.#client = new MqttClient({
-        url: settings.mqttUrl,
-        clientId: `twinmesh-${settings.nodeId}`,
-        filters: this.#options.filters,
-        clock: this.#options.clock,
-        maxPacketBytes,
-        random: this.#options.random,
-        onMessage: (topic, payload, done) => this.#take(topic, payload, null, done),
-        onState: (state, reason) => {
-          if (reason === null) logger.info({ state }, 'MQTT broker');
-          else logger.warn({ state, reason }, 'MQTT broker');
-        },
-      });
-      this.#client.open();
+      this.#follow(settings.mqttUrl, maxPacketBytes);
       return;
     }
     this.#broker = new MqttBroker({
@@ -113,6 +105,37 @@ export class MqttDoor {
       onError: (error) => logger.warn({ err: error }, 'MQTT broker'),
     });
     await this.#broker.listen();
+  }
+
+  #follow(url: string, maxPacketBytes: number): void {
+    const { settings, logger, clock, random, filters } = this.#options;
+    const { mqttShareGroup = 'none', natsUrl, tlsCaFile = null, tlsCertFile = null, tlsKeyFile = null } = settings;
+    const tls = tlsFiles({ tlsCaFile, tlsCertFile, tlsKeyFile });
+    // Alone there is nobody to share with.
+    const shareGroup = natsUrl === null || mqttShareGroup === 'none' ? undefined : mqttShareGroup;
+    const client = (clientId: string, onTakenOver?: () => void) =>
+      new MqttClient({
+        url,
+        tls,
+        clientId,
+        filters,
+        shareGroup,
+        clock,
+        maxPacketBytes,
+        random,
+        onTakenOver,
+        onMessage: (topic, payload, done) => this.#take(topic, payload, null, done),
+        onState: (state, reason) => {
+          if (reason === null) logger.info({ state, clientId }, 'MQTT broker');
+          else logger.warn({ state, clientId, reason }, 'MQTT broker');
+        },
+      });
+    const member = `twinmesh-${settings.nodeId}`;
+    this.#client = client(member);
+    this.#client.open();
+    if (shareGroup === undefined) return;
+    this.#group = new ShareGroup({ url, tls, group: shareGroup, member, clock, random, logger, standIn: client });
+    this.#group.open();
   }
 
   readonly publish: Publish = (topic, payload, options) => {
@@ -138,6 +161,7 @@ export class MqttDoor {
   }
 
   async close(): Promise<void> {
+    await this.#group?.close();
     this.#client?.close();
     await this.#broker?.close();
   }

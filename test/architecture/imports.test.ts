@@ -70,6 +70,7 @@ const PACKAGES: Record<string, string[]> = {
   mqtt: ['mixins', 'bench'],
   'mqtt-packet': ['mixins'],
   ws: ['mixins'],
+  nats: ['actors/log', 'mixins', 'bench'],
   'prom-client': ['services/metrics.ts', 'services/metrics'],
   pino: ['services/logger.ts'],
   '@opentelemetry/api': ['mixins/tracing.ts'],

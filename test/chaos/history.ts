@@ -112,7 +112,8 @@ function journalOf(
     if (revision === null) continue;
     const values: Record<string, number> = {};
     // In the order of the kind's metrics, as the fold has them.
-    for (const [name, value] of Object.entries({ n, load, temperature, mark })) if (value !== null) values[name] = value;
+    for (const [name, value] of Object.entries({ n, load, temperature, mark }))
+      if (value !== null) values[name] = value;
     journal.push({
       type: 'reading',
       revision,

@@ -45,6 +45,8 @@ export class Ledger {
   acknowledged = 0;
   /** Acknowledgements by the way they came. */
   readonly byWay = new Map<string, number>();
+  /** HTTP answers by status or error; those after which the sender tries again. */
+  readonly refusals = new Map<string, number>();
   sent = 0;
   sentTwice = 0;
   outOfOrder = 0;
@@ -100,6 +102,7 @@ export class Ledger {
       }
       count += again.length;
       asset.open += again.length;
+      this.byWay.set(asset.way, (this.byWay.get(asset.way) ?? 0) - again.length);
       asset.retry.push(...again);
     }
     this.acknowledged -= count;
@@ -119,6 +122,10 @@ export class Ledger {
     }
     this.sentTwice += count;
     return count;
+  }
+
+  refused(why: string): void {
+    this.refusals.set(why, (this.refusals.get(why) ?? 0) + 1);
   }
 
   fault(text: string): void {

@@ -112,6 +112,7 @@ export class Mesh {
       KINDS_DIR: KINDS,
       PASSIVATE_AFTER_MS: '20000',
       RATE_LIMIT_PER_MINUTE: '10000000',
+      LOG_MAX_BYTES: '1000000000',
       ...settings,
     };
     if (servers.nats) environment.NATS_URL = await to(servers.nats.url, 'nats');

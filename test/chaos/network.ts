@@ -162,10 +162,8 @@ class NamespaceLink extends Relayed implements Link {
     const ports = servers === null ? [null] : servers.map((server) => this.relays.get(server)?.port ?? 0);
     for (const port of ports) {
       const match = (side: string) => (port === null ? [] : ['-p', 'tcp', side, `${port}`]);
-      if (direction !== 'in')
-        this.#inside('iptables', '-A', 'OUTPUT', '-o', 'eth0', ...match('--dport'), '-j', 'DROP');
-      if (direction !== 'out')
-        this.#inside('iptables', '-A', 'INPUT', '-i', 'eth0', ...match('--sport'), '-j', 'DROP');
+      if (direction !== 'in') this.#inside('iptables', '-A', 'OUTPUT', '-o', 'eth0', ...match('--dport'), '-j', 'DROP');
+      if (direction !== 'out') this.#inside('iptables', '-A', 'INPUT', '-i', 'eth0', ...match('--sport'), '-j', 'DROP');
     }
   }
 

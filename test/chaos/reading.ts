@@ -4,7 +4,7 @@
  */
 export const STEP_MS = 500;
 /** One in so many readings of an asset is one over which folding throws. */
-const POISON_EVERY = 9_973;
+const POISON_EVERY = 5_000;
 
 export interface CounterReading {
   at: number;
@@ -19,7 +19,7 @@ export function readingOf(index: number, n: number, baseMs: number): CounterRead
 }
 
 export function isPoison(index: number, n: number): boolean {
-  return (n + 131 * (index + 1)) % POISON_EVERY === POISON_EVERY - 1;
+  return noise(index, n, 3) < 1 / POISON_EVERY;
 }
 
 /** Crosses the limit of `idle` now and then. */

@@ -38,10 +38,7 @@ export async function startServers(wanted: ReadonlySet<ServerName>): Promise<Ser
   };
   try {
     const settings = ['max_connections=120', 'shared_buffers=256MB', 'max_wal_size=2GB'];
-    const postgres = need(
-      'postgres',
-      await disks.postgres.during(() => findPostgres({ own: true, settings })),
-    );
+    const postgres = need('postgres', await disks.postgres.during(() => findPostgres({ own: true, settings })));
     const mosquitto = need('mosquitto', await findMosquittoServer());
     const nats = wanted.has('nats')
       ? need('nats', await disks.nats.during(() => findNats({ own: true, syncInterval: '2s' })))

@@ -1,6 +1,6 @@
 import { cpSync, rmSync } from 'node:fs';
 import { connect, headers, type NatsConnection } from 'nats';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { encodeBatch } from '../../actors/log/batch-encoding.ts';
 import { JetStreamLog, type JetStreamLogOptions } from '../../actors/log/jetstream.ts';
 import type { LogBatch, LogMessage, LogReader } from '../../actors/log/port.ts';
@@ -306,9 +306,14 @@ describe.runIf(shared)('the log on JetStream', () => {
   });
 
   it('learns of a commit from the database when the note is lost, but not of a position that names another message', async () => {
+    let asked = 0;
     let rows: Parameters<JetStreamLog['trim']>[0] = [];
     const given = options(shared!);
-    const log = await open({ ...given, positions: async () => rows });
+    const positions = async () => {
+      asked++;
+      return rows;
+    };
+    const log = await open({ ...given, positions, askAfterMs: 50 });
     const host = await open(given);
     let done: unknown = null;
     const waiting = log.append(batch(8, 2), { wait: 'commit' }).then((appended) => {
@@ -320,7 +325,8 @@ describe.runIf(shared)('the log on JetStream', () => {
     );
     // killed between commit and note; the row is one of before the log went back
     rows = [{ ...rowOf(message), position: message.position + 5 }];
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    const before = asked;
+    await until(() => asked >= before + 2);
     expect(done).toBeNull();
     rows = [rowOf(message)];
     await waiting;
@@ -347,9 +353,17 @@ describe.runIf(shared)('the log on JetStream', () => {
 });
 
 describe.runIf(shared)('the log on JetStream, when the server is not spared', () => {
-  it('loses nothing acknowledged when the server is killed under appends, and readers go on', async () => {
+  /** Ended with the test, however that ends. */
+  const own = async () => {
     const server = (await findNats({ own: true }))!;
+    onTestFinished(() => server.stop());
     const log = await JetStreamLog.open(options(server));
+    onTestFinished(() => log.close());
+    return { server, log };
+  };
+
+  it('loses nothing acknowledged when the server is killed under appends, and readers go on', async () => {
+    const { server, log } = await own();
     const acknowledged = new Set<string>();
     let going = true;
     let told = 0;
@@ -390,6 +404,8 @@ describe.runIf(shared)('the log on JetStream, when the server is not spared', ()
       const before = acknowledged.size;
       await until(() => acknowledged.size > before + 200);
       await server.kill();
+      // told so at once, not when the acknowledgement is overdue
+      await expect(log.append(batch(3))).rejects.toThrow('The connection to the log is lost.');
       await server.restart();
       await until(() => acknowledged.size > before + 400);
     }
@@ -403,14 +419,12 @@ describe.runIf(shared)('the log on JetStream, when the server is not spared', ()
     expect(told).toBeGreaterThanOrEqual(4);
     expect(log.connections).toBeGreaterThanOrEqual(2);
     expect(log.status().reconnects).toBe(2);
-    await log.close();
-    await server.stop();
   });
 
   it('says the truth of a log that was restored from an older copy, also after it has grown again', async () => {
-    const server = (await findNats({ own: true }))!;
+    const { server, log } = await own();
     const copy = `${server.storeDir}-copy`;
-    const log = await JetStreamLog.open(options(server));
+    onTestFinished(() => rmSync(copy, { recursive: true, force: true }));
     const reader = log.read(
       1,
       0,
@@ -454,8 +468,5 @@ describe.runIf(shared)('the log on JetStream, when the server is not spared', ()
         9,
       ),
     ).toHaveLength(9);
-    await log.close();
-    await server.stop();
-    rmSync(copy, { recursive: true, force: true });
   });
 });

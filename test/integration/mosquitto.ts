@@ -27,10 +27,13 @@ export class Mosquitto {
   readonly #binary: string;
   readonly #folder = mkdtempSync(join(tmpdir(), 'twinmesh-mosquitto-'));
   #process: ChildProcess | null = null;
+  readonly #lines: readonly string[];
   port = 0;
 
-  constructor(binary: string) {
+  /** `lines` of mosquitto.conf, behind the listener, in place of `allow_anonymous true`. */
+  constructor(binary: string, lines: readonly string[] = ['allow_anonymous true']) {
     this.#binary = binary;
+    this.#lines = lines;
   }
 
   async start(): Promise<void> {
@@ -38,7 +41,7 @@ export class Mosquitto {
     const config = join(this.#folder, 'mosquitto.conf');
     const lines = [
       `listener ${this.port} 127.0.0.1`,
-      'allow_anonymous true',
+      ...this.#lines,
       'max_queued_messages 0',
       ...(process.getuid?.() === 0 ? ['user root'] : []),
     ];

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NatsConnection } from 'nats';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type ConnectOptions, connectNats, natsOptions } from '../../actors/log/jetstream-connection.ts';
 import { systemClock } from '../../actors/protocol/clock.ts';
 import { findNats } from '../servers/nats.ts';
@@ -107,10 +107,10 @@ describe.runIf(server)('a NATS connection', () => {
       own: true,
       config: `tls { cert_file: "${at('cert.pem')}", key_file: "${at('key.pem')}" }`,
     }))!;
+    onTestFinished(() => secured.stop());
     const url = `tls://localhost:${secured.port}`;
     await (await open(url, { tls: { caFile: at('cert.pem') }, firstWithinMs: 0 })).flush();
     await expect(open(url, { firstWithinMs: 0 })).rejects.toThrow(/self-signed|certificate/);
     await expect(open(`tls://twinmesh:${password}@127.0.0.1:${server!.port}`)).rejects.toThrow(/offers no TLS/);
-    await secured.stop();
   });
 });

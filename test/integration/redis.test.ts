@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../actors/protocol/clock.ts';
 import { RedisLink } from '../../mixins/redis.ts';
 import { AnswerCache } from '../../services/analytics/answer-cache.ts';
-import { SharedAnswers } from '../../services/analytics/shared-answers.ts';
+import { RedisAnswers } from '../../services/analytics/redis-answers.ts';
 import { MemoryRateLimiter } from '../../services/gateway/rate-limit.ts';
 import { RedisRateLimiter } from '../../services/gateway/redis-rate-limit.ts';
 import { answersSuite } from '../conformance/answers.ts';
@@ -71,7 +71,7 @@ describe.skipIf(server === null)('on Redis', () => {
   describe('answers', () => {
     const KEPT_MS = 300;
     const shared = (redis: RedisLink, name = 'test') =>
-      new SharedAnswers({ redis, own: new AnswerCache(systemClock), name, keepMs: KEPT_MS });
+      new RedisAnswers({ redis, own: new AnswerCache(systemClock), name, keepMs: KEPT_MS });
 
     answersSuite(async () => {
       await empty();
@@ -117,7 +117,7 @@ describe.skipIf(server === null)('on Redis', () => {
     const { redis, told } = link();
     await expect.poll(() => redis.status().connected, { timeout: 5_000, interval: 5 }).toBe(true);
     const limiter = new RedisRateLimiter(redis, 5, new MemoryRateLimiter(5, () => performance.now()));
-    const answers = new SharedAnswers({ redis, own: new AnswerCache(systemClock), name: 'away' });
+    const answers = new RedisAnswers({ redis, own: new AnswerCache(systemClock), name: 'away' });
     expect((await limiter.take('a')).remaining).toBe(4);
 
     process.kill(server!.pid!, 'SIGSTOP');

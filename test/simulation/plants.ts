@@ -79,8 +79,8 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: 'actors/runtime/snapshot.ts',
-        find: 'const recent = state.recent.toArray();',
-        replace: 'const recent = new Float64Array(0);',
+        find: 'const recent = packIdentities(state.recent.toArray());',
+        replace: 'const recent = packIdentities(new Float64Array(0));',
       },
     ],
   },

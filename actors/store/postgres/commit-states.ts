@@ -41,14 +41,59 @@ snap_new as (
     wake_at = excluded.wake_at, received_at = excluded.received_at, latest = true)`;
 }
 
-export function summaries(all: readonly Summary[], parameters: Parameters): string {
+export function summaries(all: readonly Summary[], parameters: Parameters): string[] {
   const rows = newestOf(all);
+  const known = rows.filter((row) => row.known);
+  const others = known.length < rows.length ? rows.filter((row) => !row.known) : [];
+  const parts: string[] = [];
+  if (known.length > 0) parts.push(renewed(known, parameters));
+  if (others.length > 0) parts.push(madeOrRenewed(others, parameters));
+  return parts;
+}
+
+function renewed(rows: readonly Summary[], parameters: Parameters): string {
+  const batch = new Batch(parameters, rows.length)
+    .int4('shard', (i) => rows[i].shard)
+    .int8('twin', (i) => rows[i].twin);
+  changing(batch, rows);
+  return `
+summed as (
+  update twins t set ${CHANGING.map((name) => `${name} = r.${name}`).join(', ')}
+  from ${batch.from('r')} where t.twin = r.twin and r.revision >= t.revision and ${FENCED})`;
+}
+
+/** An upsert locks the row before it writes it anew: a third more work than the update of a row that is there. */
+function madeOrRenewed(rows: readonly Summary[], parameters: Parameters): string {
   const batch = new Batch(parameters, rows.length)
     .int8('twin', (i) => rows[i].twin)
     .int4('shard', (i) => rows[i].shard)
     .text('twin_id', (i) => rows[i].twinId)
     .text('kind', (i) => rows[i].kind)
-    .text('id', (i) => rows[i].twinId.slice(rows[i].kind.length + 1))
+    .text('id', (i) => rows[i].twinId.slice(rows[i].kind.length + 1));
+  changing(batch, rows);
+  const { columns } = batch;
+  return `
+summed_new as (
+  insert into twins as t (${columns}) select ${columns} from ${batch.from('r')} where ${FENCED}
+  on conflict (twin) do update set ${CHANGING.map((name) => `${name} = excluded.${name}`).join(', ')}
+  where excluded.revision >= t.revision)`;
+}
+
+const CHANGING = [
+  'revision',
+  'at',
+  'received_at',
+  'health',
+  'online',
+  'retired',
+  'alerts',
+  'reported',
+  'attributes',
+] as const;
+
+/** The columns of CHANGING. */
+function changing(batch: Batch, rows: readonly Summary[]): void {
+  batch
     .int8('revision', (i) => rows[i].revision)
     .timestamp('at', (i) => rows[i].at)
     .timestamp('received_at', (i) => rows[i].receivedAt)
@@ -58,16 +103,6 @@ export function summaries(all: readonly Summary[], parameters: Parameters): stri
     .int4('alerts', (i) => rows[i].alerts)
     .jsonb('reported', (i) => JSON.stringify(rows[i].reported))
     .jsonb('attributes', (i) => JSON.stringify(rows[i].attributes));
-  const { columns } = batch;
-  return `
-summed as (
-  update twins t set
-    revision = r.revision, at = r.at, received_at = r.received_at, health = r.health, online = r.online, retired = r.retired,
-    alerts = r.alerts, reported = r.reported, attributes = r.attributes
-  from ${batch.from('r')} where t.twin = r.twin and r.revision >= t.revision and ${FENCED}),
-summed_new as (
-  insert into twins (${columns}) select ${columns} from ${batch.from('r')}
-  where ${FENCED} and not exists (select from twins t where t.twin = r.twin offset 0))`;
 }
 
 /** One statement can touch a row once: of several of one twin the newest counts. */

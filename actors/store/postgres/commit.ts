@@ -62,7 +62,7 @@ export function statementOf(cut: Cut, kinds: ReadonlyMap<string, Kind>): { text:
   const parts = [fence(cut, parameters)];
   parts.push(...readings(cut.readings, kinds, parameters));
   if (cut.snapshots.length > 0) parts.push(snapshots(cut.snapshots, parameters));
-  if (cut.summaries.length > 0) parts.push(summaries(cut.summaries, parameters));
+  if (cut.summaries.length > 0) parts.push(...summaries(cut.summaries, parameters));
   parts.push(...happenings(cut, parameters));
   return { text: `with ${parts.join(',\n')}\nselect shard from fence`, values: parameters.values };
 }

@@ -21,6 +21,8 @@ export const events: Checker = {
        from events e join shards s using (shard) group by e.shard, s.event_seq
        having count(*) <> max(e.seq) or max(e.seq) <> s.event_seq or count(distinct e.event_id) <> count(*)`,
     );
-    return holes.map(({ shard, count, last, owned }) => `shard ${shard}: ${count} events up to ${last}, the shard says ${owned}`);
+    return holes.map(
+      ({ shard, count, last, owned }) => `shard ${shard}: ${count} events up to ${last}, the shard says ${owned}`,
+    );
   },
 };

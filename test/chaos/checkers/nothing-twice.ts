@@ -16,7 +16,9 @@ export const nothingTwice: Checker = {
       seen.add(row.seq);
       if (row.revision !== null) folded++;
       if (row.seq >= asset.next || isPoison(asset.index, row.seq)) {
-        faults.push(`${asset.twinId}: reading ${row.seq} is stored and ${row.seq >= asset.next ? 'was never sent' : 'poisoned'}`);
+        faults.push(
+          `${asset.twinId}: reading ${row.seq} is stored and ${row.seq >= asset.next ? 'was never sent' : 'poisoned'}`,
+        );
         continue;
       }
       const { at, values } = readingOf(asset.index, row.seq, ledger.baseMs);

@@ -23,7 +23,7 @@ export const oneWriter: Checker = {
     for (let no = '0'; ; ) {
       const rows = await audit.query<CommitRow & { no: string }>(
         `select no::text as no, shard, session, what, owner, epoch::int as epoch, commit_no::int as "commitNo"
-         from chaos_commits where no > $1 order by no limit ${PAGE}`,
+         from chaos_commits where no > $1 order by chaos_commits.no limit ${PAGE}`,
         [no],
       );
       for (const row of rows) {

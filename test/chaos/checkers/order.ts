@@ -11,7 +11,8 @@ export const order: Checker = {
       expected = revision + 1;
     }
     const revision = twin?.revision ?? 0;
-    if (revision !== expected - 1) faults.push(`${asset.twinId} is listed at ${revision}, its journal ends at ${expected - 1}`);
+    if (revision !== expected - 1)
+      faults.push(`${asset.twinId} is listed at ${revision}, its journal ends at ${expected - 1}`);
     for (let i = 1; i < views.length; i++) {
       if (views[i].revision < views[i - 1].revision)
         faults.push(`${asset.twinId} was shown at ${views[i - 1].revision} and later at ${views[i].revision}`);

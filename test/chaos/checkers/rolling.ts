@@ -7,7 +7,8 @@ export const rolling: Checker = {
     const faults = oracle.wrongViews.map((wrong) => `${asset.twinId} ${wrong}`);
     if (oracle.fault !== null) faults.push(oracle.fault);
     const beyond = views.find((view) => view.revision > journal.length);
-    if (beyond) faults.push(`${asset.twinId} was shown at ${beyond.revision}, its journal has ${journal.length} entries`);
+    if (beyond)
+      faults.push(`${asset.twinId} was shown at ${beyond.revision}, its journal has ${journal.length} entries`);
     return faults;
   },
 };

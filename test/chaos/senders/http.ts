@@ -55,11 +55,15 @@ export class HttpLane extends Lane {
       });
       status = answer.status;
       text = await answer.text();
-    } catch {
+    } catch (error) {
+      this.ledger.refused(error instanceof Error ? error.name : 'error');
       return false;
     }
     // Only "come back later" is allowed for good readings.
-    if (status === 503 || status === 504) return false;
+    if (status === 503 || status === 504) {
+      this.ledger.refused(`${status} ${/"code":"(\w+)"/.exec(text)?.[1] ?? ''}`);
+      return false;
+    }
     if (status !== 200) {
       this.ledger.fault(`HTTP ${status} ${text}`);
       return false;

@@ -211,7 +211,10 @@ describe('a handoff', () => {
     running.push(a);
     await until(() => owned(a.host) === 1 && ledger.shards()[0].owner === null, 'the shard that can be read');
     const { epoch } = ledger.shards()[0];
-    a.host.nudge();
+    for (let i = 0; i < 5; i++) {
+      a.host.nudge();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     await a.host.stop();
     expect(ledger.shards()[0]).toMatchObject({ owner: null, epoch });
   });

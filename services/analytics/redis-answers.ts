@@ -6,7 +6,7 @@ import { type AnswerCache, type Answers, type CachedAnswer, KEEP_MS } from './an
  * Answers in Redis, so that nodes do not compute what another has computed. They come back as JSON has them: a Date is
  * its text then, as it is for whoever asked over HTTP. While Redis is away each node keeps its own.
  */
-export interface SharedAnswersOptions {
+export interface RedisAnswersOptions {
   redis: RedisLink;
   /** Keeps the answers while Redis is away. */
   own: AnswerCache;
@@ -18,11 +18,11 @@ export interface SharedAnswersOptions {
 /** A longer answer costs more to fetch than most cost to compute. */
 const MAX_CHARS = 1_048_576;
 
-export class SharedAnswers implements Answers {
-  readonly #options: SharedAnswersOptions;
+export class RedisAnswers implements Answers {
+  readonly #options: RedisAnswersOptions;
   readonly #computing = new Map<string, Promise<CachedAnswer<unknown>>>();
 
-  constructor(options: SharedAnswersOptions) {
+  constructor(options: RedisAnswersOptions) {
     this.#options = options;
   }
 

@@ -1,0 +1,163 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually } from '../e2e/node-process.ts';
+import { type Mesh, startMesh } from '../servers/mesh.ts';
+
+/** Real nodes over a real NATS and PostgreSQL: who owns what, and that twins are reached wherever they are. */
+const mesh = await startMesh({ ttlMs: 2_000, shards: 32 });
+const TWINS = Array.from({ length: 40 }, (_, i) => `machine:M${i}`);
+const SILENCE_MS = 60_000;
+
+describe.skipIf(mesh === null)('a mesh', () => {
+  const { broker, sql, directory } = (mesh ?? {}) as Mesh;
+  let http = '';
+  let key = '';
+  let sent = 0;
+
+  const api = async (method: string, path: string, body?: unknown, headers: Record<string, string> = {}) => {
+    const response = await fetch(`${http}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    // biome-ignore lint/suspicious/noExplicitAny: answers of any shape
+    return { status: response.status, json: (await response.json()) as any };
+  };
+  const tell = async () => {
+    sent++;
+    const at = Date.now();
+    const readings = TWINS.map((twinId) => ({ twinId, at, values: { temperature: 50 + sent } }));
+    const { status, json } = await api('POST', '/api/v1/telemetry', readings);
+    expect([status, json.data]).toEqual([200, { accepted: TWINS.length, duplicates: 0, rejected: [] }]);
+  };
+  const everyTwin = async () => {
+    for (const twinId of TWINS) {
+      const { json } = await api('GET', `/api/v1/twins/${twinId}`);
+      expect(json.data).toMatchObject({ twinId, stale: null, reported: { temperature: 50 + sent } });
+      expect(json.data.ingest.accepted).toBe(sent);
+    }
+  };
+  const counts = async () => {
+    await directory.doubt();
+    return Object.fromEntries(directory.counts());
+  };
+
+  beforeAll(async () => {
+    await Promise.all([
+      mesh?.start('a', { ROLES: 'host' }),
+      mesh?.start('b', { ROLES: 'host' }),
+      mesh?.start('g', { ROLES: 'gateway,history,ingest' }),
+    ]);
+    await mesh?.settled();
+    const node = mesh?.nodes.get('g');
+    http = (await node?.until(/API\s+(http:\S+)\/api\/v1\/twins/))?.[1] ?? '';
+    key = (await node?.until(/tm_[a-z0-9]+_[A-Za-z0-9_-]+/))?.[0] ?? '';
+  }, SILENCE_MS);
+
+  afterAll(() => mesh?.stop(), SILENCE_MS);
+
+  it('has its twins spread over the hosts, and answers for each of them at any gateway', async () => {
+    const owned = await counts();
+    expect(Object.keys(owned).sort()).toEqual(['a', 'b']);
+    expect(Math.min(...Object.values(owned))).toBeGreaterThan(4);
+    await tell();
+    await everyTwin();
+    const { json } = await api('GET', '/api/v1/nodes');
+    expect(json.data.items.map(({ node, state, roles }: never) => [node, state, (roles as string[]).length])).toEqual([
+      ['a', 'running', 1],
+      ['b', 'running', 1],
+      ['g', 'running', 3],
+    ]);
+    expect((await api('GET', '/api/v1/twins/machine:nobody')).json.code).toBe('not_found');
+    expect((await api('GET', '/health/ready')).status).toBe(200);
+  });
+
+  it('takes commands on the owner, once however often they are sent', async () => {
+    const path = `/api/v1/twins/${TWINS[0]}/desired`;
+    const first = await api('PATCH', path, { temperature: 40 }, { 'idempotency-key': 'k1' });
+    const second = await api('PATCH', path, { temperature: 40 }, { 'idempotency-key': 'k1' });
+    expect([first.status, second.status, second.json.data.repeated]).toEqual([200, 200, true]);
+    expect(second.json.data.revision).toBe(first.json.data.revision);
+    const stale = await api('PATCH', path, { temperature: 41 }, { 'if-match': '"rev:1"' });
+    expect(stale.status).toBe(412);
+  });
+
+  it('streams twins and events of other nodes', async () => {
+    const twin = await follow(`${http}/api/v1/twins/${TWINS[1]}`, key);
+    const fleet = await follow(`${http}/api/v1/stream?type=desired`, key);
+    await twin.until(/event: twin/);
+    await fleet.until(/event: hello/);
+    await tell();
+    await twin.until(new RegExp(`event: reading\\nid: ${sent}\\n`));
+    await api('PATCH', `/api/v1/twins/${TWINS[2]}/desired`, { temperature: 1 });
+    await fleet.until(new RegExp(`event: desired.changed[\\s\\S]*${TWINS[2]}`));
+    twin.close();
+    fleet.close();
+  });
+
+  it('gives a node that joins its share, and loses nothing by it', async () => {
+    await mesh?.start('c', { ROLES: 'host' });
+    await eventually(counts, (owned) => Object.keys(owned).length === 3 && Math.min(...Object.values(owned)) > 3);
+    await mesh?.settled();
+    await tell();
+    await everyTwin();
+  });
+
+  it('goes on without a node that was killed', async () => {
+    mesh?.nodes.get('b')?.signal('SIGKILL');
+    mesh?.nodes.delete('b');
+    await mesh?.settled();
+    await tell();
+    await everyTwin();
+    const [{ n }] = await sql.query<{ n: number }>('select count(*)::int as n from machine_readings');
+    expect(n).toBe(sent * TWINS.length);
+  });
+
+  it('empties a node by name, and fills it again', async () => {
+    expect((await api('POST', '/api/v1/nodes/c/drain')).json.data).toEqual({ node: 'c', state: 'drained' });
+    expect(await counts()).not.toHaveProperty('c');
+    await mesh?.settled();
+    expect(await counts()).toEqual({ a: 32 });
+    await tell();
+    await everyTwin();
+    expect((await api('POST', '/api/v1/nodes/g/drain')).json.code).toBe('conflict');
+    expect((await api('POST', '/api/v1/nodes/nobody/drain')).json.code).toBe('not_found');
+    expect((await api('POST', '/api/v1/nodes/c/undrain')).status).toBe(200);
+    await eventually(counts, (owned) => (owned.c ?? 0) > 3);
+    await mesh?.settled();
+    await everyTwin();
+  });
+
+  it('ends in order on SIGTERM, while the others go on', async () => {
+    expect(await mesh?.end('a')).toBe(0);
+    await mesh?.settled();
+    await tell();
+    await everyTwin();
+    expect(await broker.call('twins.get', { twinId: TWINS[3] })).toMatchObject({ twinId: TWINS[3], stale: null });
+  });
+});
+
+/** A stream that is read as it comes. */
+async function follow(url: string, key: string) {
+  const abort = new AbortController();
+  const response = await fetch(url, {
+    headers: { authorization: `Bearer ${key}`, accept: 'text/event-stream' },
+    signal: abort.signal,
+  });
+  expect(response.status).toBe(200);
+  let text = '';
+  const reading = (async () => {
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body as AsyncIterable<Uint8Array>) text += decoder.decode(chunk);
+  })().catch(() => undefined);
+  return {
+    until: (pattern: RegExp) =>
+      eventually(
+        async () => text,
+        (read) => pattern.test(read),
+      ),
+    close() {
+      abort.abort();
+      return reading;
+    },
+  };
+}
