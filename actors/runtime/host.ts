@@ -291,6 +291,7 @@ export class Host implements TwinHost {
     for (const activation of part.touched) {
       if (activation.part === part) activation.part = null;
     }
+    part.forget();
     for (const { twinId } of part.snapshots) {
       const activation = shard.twins.get(twinId);
       if (activation?.leaving !== part) continue;

@@ -22,7 +22,29 @@ export function keptOf({ state, counts }: Activation): Kept {
   if (aside.units) kept.units = { ...aside.units };
   if (aside.acknowledged) kept.acknowledged = { ...aside.acknowledged };
   if (aside.predictions) kept.predictions = { ...aside.predictions };
-  return { n: state.n.slice(), aside: kept, counts: { ...counts } };
+  return { n: copyOf(state.n), aside: kept, counts: { ...counts } };
+}
+
+/** Arrays of copies that are not needed any more, by length: thousands a second, made anew, would keep the collector busy. */
+const spare = new Map<number, Float64Array[]>();
+const SPARE_BYTES = 16 * 2 ** 20;
+let spareBytes = 0;
+
+function copyOf(n: Float64Array): Float64Array {
+  const found = spare.get(n.length)?.pop();
+  if (found === undefined) return n.slice();
+  spareBytes -= found.byteLength;
+  found.set(n);
+  return found;
+}
+
+/** Nobody looks at the copy again: views are made of its numbers and never hold the array. */
+export function giveBack({ n }: Kept): void {
+  if (spareBytes + n.byteLength > SPARE_BYTES) return;
+  spareBytes += n.byteLength;
+  const arrays = spare.get(n.length);
+  if (arrays === undefined) spare.set(n.length, [n]);
+  else arrays.push(n);
 }
 
 /** The committed view of a twin whose changes have not landed yet; null where nothing was kept of it. */

@@ -12,7 +12,7 @@ import type {
   Summary,
 } from '../store/port.ts';
 import type { Activation } from './activation.ts';
-import { type Kept, keptOf } from './kept.ts';
+import { giveBack, type Kept, keptOf } from './kept.ts';
 import type { HostedShard } from './shard.ts';
 
 /** Somebody who waits for a commit: a read that saw uncommitted changes, or a command. */
@@ -69,6 +69,12 @@ export class Part {
   keep(activation: Activation, now: number): void {
     if (!this.keepsAll && this.before.size >= KEPT_A_PART && now - activation.readAt > READ_LATELY_MS) return;
     if (activation.revision > 0) this.before.set(activation, keptOf(activation));
+  }
+
+  /** It has landed: what was before it is past. */
+  forget(): void {
+    for (const kept of this.before.values()) giveBack(kept);
+    this.before.clear();
   }
 
   get size(): number {

@@ -9,7 +9,8 @@ export const SUSPECT = '~suspect';
 export const SUSPICIONS = 3;
 
 const STEP = 10;
-const READINGS_A_MESSAGE = 100_000;
+/** A batch holds at most so many (actors/ingress): more would leave fewer positions that a double holds exactly; these are enough for 9 * 10^11. */
+const READINGS_A_MESSAGE = 1_000;
 
 /** The cursor's value for a reading that has been named `times` times. */
 export function suspicionOf(position: number, index: number, times: number): number {

@@ -7,8 +7,8 @@ import { machineMessage, openCommitted, until } from '../committed.ts';
 import { type Figure, median, type Scenario } from '../scenario.ts';
 
 const TWINS = 1_000;
-const READINGS = 60_000;
-const ROUNDS = 4;
+const READINGS = 40_000;
+const ROUNDS = 3;
 const WINDOW = 5_000;
 const QUIET = { info() {}, warn() {} };
 

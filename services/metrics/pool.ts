@@ -11,21 +11,21 @@ export interface PoolMetrics {
   statement(operation: string, durationMs: number, failed: boolean): void;
 }
 
-const OPERATIONS: Readonly<Record<string, string>> = {
-  commit: 'commit',
-  claim: 'claim',
-  release: 'release',
-  beat: 'beat',
-  nodes: 'beat',
-  shards: 'shards',
-  ping: 'ping',
-  lookup: 'lookup',
-  loadTwins: 'load',
-  loadTail: 'recover',
-  journal: 'journal',
-  events: 'events',
-  query: 'list',
-};
+const OPERATIONS: ReadonlyMap<string, string> = new Map([
+  ['commit', 'commit'],
+  ['claim', 'claim'],
+  ['release', 'release'],
+  ['beat', 'beat'],
+  ['nodes', 'beat'],
+  ['shards', 'shards'],
+  ['ping', 'ping'],
+  ['lookup', 'lookup'],
+  ['loadTwins', 'load'],
+  ['loadTail', 'recover'],
+  ['journal', 'journal'],
+  ['events', 'events'],
+  ['query', 'list'],
+]);
 
 const MS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 30_000];
 
@@ -53,7 +53,7 @@ export function poolMetrics(registry: Registry): PoolMetrics {
   return {
     acquired: (waitedMs) => acquire.observe(waitedMs),
     statement(method, durationMs, failed) {
-      const operation = OPERATIONS[method] ?? 'other';
+      const operation = OPERATIONS.get(method) ?? 'other';
       statements.observe({ operation }, durationMs);
       if (failed) failures.inc({ operation });
     },

@@ -150,10 +150,10 @@ class Run {
     };
   }
 
-  /** Two thirds over MQTT, the rest over HTTP; each asset has one sender. */
+  /** Half over HTTP, half over MQTT; each asset has one sender. */
   #makeLanes(): Lane[] {
     const { assets } = this.#ledger;
-    const pace = new Pace(this.#options.rate);
+    const pace = () => new Pace(this.#options.rate / 6);
     const lanes: Lane[] = [];
     const of = (number: number) => assets.filter((_, i) => i % 6 === number);
     const mesh = this.#mesh;
@@ -163,9 +163,9 @@ class Run {
       },
       urls: () => mesh.urls(),
     };
-    for (const number of [0, 1, 2]) lanes.push(new HttpLane(this.#ledger, of(number), pace, this.#random).to(gateways));
+    for (const number of [0, 1, 2]) lanes.push(new HttpLane(this.#ledger, of(number), pace(), this.#random).to(gateways));
     for (const number of [3, 4, 5])
-      lanes.push(new MqttLane(this.#ledger, of(number), pace, this.#random).to(mesh.servers.mosquitto.url));
+      lanes.push(new MqttLane(this.#ledger, of(number), pace(), this.#random).to(mesh.servers.mosquitto.url));
     for (const lane of lanes) for (const asset of lane.assets) asset.way = lane.way;
     return lanes;
   }

@@ -300,6 +300,15 @@ describe('the trace collector', () => {
   });
 });
 
+describe('Kafka', () => {
+  it('that is not there', async () => {
+    const found = await examine(settings({ KAFKA_BROKERS: '127.0.0.1:1' }), ['kafka']);
+    expect(found).toEqual([
+      expect.objectContaining({ level: 'fault', says: says('127.0.0.1:1'), remedy: says('Start Kafka') }),
+    ]);
+  });
+});
+
 describe('TLS files', () => {
   it('belong together, are there, and hold what they should', async () => {
     const { caFile, clientCertFile, clientKeyFile, keyFile } = makeCertificates(folder);

@@ -8,7 +8,7 @@ export interface Sent {
   n: number;
 }
 
-/** How fast all lanes together send: readings a second, in small steps. */
+/** How fast a lane sends: readings a second. Each has its own, or the one that takes small portions starves the others. */
 export class Pace {
   readonly #perSecond: number;
   #given = 0;
