@@ -8,11 +8,12 @@ import { Pg } from '../actors/store/pg.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
 import { loadSettings } from '../config/settings.ts';
 import { findPostgres } from '../test/servers/postgres.ts';
+import type { Figure } from './scenario.ts';
 
 /** Ingress, log, host and a PostgreSQL of this machine, in this process: for benches of what comes before them. */
 export interface Committed {
   ingress: Ingress;
-  /** Readings in the database. */
+  /** Readings that a commit has answered for. */
   accepted(): number;
   /** The same, asked of the database. */
   rows(): Promise<number>;
@@ -63,7 +64,11 @@ export async function openCommitted(): Promise<Committed | null> {
   });
   return {
     ingress,
-    accepted: () => host.counters.accepted,
+    accepted() {
+      let sum = 0;
+      for (const [key, count] of ingress.tally.readings) if (key.endsWith(' accepted')) sum += count;
+      return sum;
+    },
     async rows() {
       const [{ n }] = await sql.query<{ n: number }>('select count(*)::int as n from machine_readings');
       return n;
@@ -96,4 +101,9 @@ export function machineMessage(k: number, twins: number): { id: string; text: st
 
 export async function until(what: () => boolean): Promise<void> {
   while (!what()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+/** Seconds of both cores that this process spent on a million readings: what a busy machine does not change much. */
+export function cpuFigure(what: string, spent: NodeJS.CpuUsage, readings: number): Figure {
+  return { what, value: (spent.user + spent.system) / readings, unit: 'CPU s a million readings' };
 }

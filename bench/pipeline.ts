@@ -201,7 +201,11 @@ function batchesOf({ twins, readings, perPayload }: PipelineOptions, from: numbe
 }
 
 /** Rows a second that the store takes as they are: same columns, same index, no twins, statements of 10,000 rows. */
-async function raw(sql: Sql, { twins, readings }: PipelineOptions, from: number): Promise<number> {
+export async function raw(
+  sql: Sql,
+  { twins, readings }: Pick<PipelineOptions, 'twins' | 'readings'>,
+  from: number,
+): Promise<number> {
   await sql.exec(`
     drop table if exists bench_raw;
     create table bench_raw (like machine_readings);

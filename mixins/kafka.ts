@@ -1,7 +1,7 @@
-import * as zlib from 'node:zlib';
 import kafkajs, { type Admin, type Kafka, type KafkaConfig, type logLevel } from 'kafkajs';
 import { messageOf } from '../actors/protocol/errors.ts';
 import { type TlsSettings, tlsFiles } from './tls.ts';
+import './kafka-codecs.ts';
 
 /** How this node reaches Kafka: brokers, TLS, SASL, and what the client library has to say. */
 export interface KafkaSettings extends TlsSettings {
@@ -22,16 +22,8 @@ export interface KafkaLogger {
 /** Topics that we make: 6 partitions keyed by twin id, and a day of retention. */
 const PARTITIONS = 6;
 const RETENTION_MS = 86_400_000;
-
-/** A record batch larger than this after decompression is no batch of telemetry. */
-const MAX_BATCH_BYTES = 128 * 2 ** 20;
-
-// The library knows gzip only. Node has zstd itself.
-kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
-  compress: ({ buffer }: { buffer: Buffer }) => Promise.resolve(zlib.zstdCompressSync(buffer)),
-  decompress: (buffer: Buffer) =>
-    Promise.resolve(zlib.zstdDecompressSync(buffer, { maxOutputLength: MAX_BATCH_BYTES })),
-});
+const LOOKS = 20;
+const LOOK_MS = 250;
 
 /** Opens nothing yet. Throws `bad_settings` for a TLS file that cannot be read. */
 export function openKafka(settings: KafkaSettings, logger: KafkaLogger): Kafka {
@@ -63,16 +55,24 @@ export async function ensureTopics(kafka: Kafka, topics: readonly string[], logg
   try {
     const missing = await missingOf(admin, topics);
     if (missing.length === 0) return [];
+    let made = 0;
     const retention = { name: 'retention.ms', value: String(RETENTION_MS) };
     for (const topic of missing) {
       const asked = { topic, numPartitions: PARTITIONS, replicationFactor: -1, configEntries: [retention] };
       try {
         await admin.createTopics({ topics: [asked], waitForLeaders: true, timeout: 10_000 });
+        made++;
       } catch (error) {
         logger.warn({ topic, reason: messageOf(error) }, 'Kafka topic is missing and cannot be made');
       }
     }
-    return await missingOf(admin, missing);
+    // A broker may have made one and not heard of it yet.
+    let still = await missingOf(admin, missing);
+    for (let look = 0; look < LOOKS && still.length > missing.length - made; look++) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      still = await missingOf(admin, missing);
+    }
+    return still;
   } finally {
     await admin.disconnect();
   }

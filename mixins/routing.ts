@@ -53,6 +53,8 @@ export function routeBy(broker: ServiceBroker, directory: Directory): void {
 const TRY_MS = 1_500;
 /** How long a read looks for an owner before it takes what was committed last, ms. */
 const READ_PATIENCE_MS = 5_000;
+/** How long the last committed state may take then, ms. */
+const LAST_MS = 3_000;
 const SUSPECT_MS = 5_000;
 const PAUSE_MS = { first: 5, most: 200 };
 const DEFAULT_DEADLINE_MS = 30_000;
@@ -154,7 +156,7 @@ async function toOwner(
       }
     }
     if (performance.now() + pauseMs >= patience) {
-      if (isRead) return next(action, params, { ...options, meta: { ...meta, lastResort: true } });
+      if (isRead) return next(action, params, { ...options, meta: { ...meta, lastResort: true }, timeout: LAST_MS });
       throw failure ?? new TwinmeshError('unavailable', `No node owns shard ${shard} of ${twinId} at the moment.`);
     }
     await Promise.race([directory.change(shard, pauseMs), directory.doubt()]);

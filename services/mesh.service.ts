@@ -28,7 +28,8 @@ const mesh: PartsSchema<Mesh> = {
       if (directory === null || ctx.nodeID === this.broker.nodeID) return;
       const moved = ctx.params.moved.map(([shard, owner, epoch]): Ownership => ({ shard, owner, epoch }));
       directory.observe(moved);
-      if (hosts && moved.some(({ owner }) => owner === null)) this.parts.host.nudge();
+      // Whoever gives shards away goes on as soon as they have arrived; whoever wants free ones claims them now.
+      if (hosts) this.parts.host.nudge();
     },
   },
 
@@ -42,6 +43,8 @@ const mesh: PartsSchema<Mesh> = {
       void this.broker.broadcast('shards.moved', { moved: told });
     });
     if (!hosts) return;
+    // The others look now, and not in their next round, whether a new node should have some of theirs.
+    void this.broker.broadcast('shards.moved', { moved: [] });
     this.unlisten = this.parts.host.onEvents((events) => {
       for (const { shard, seq } of events) this.marks.set(shard, Math.max(seq, this.marks.get(shard) ?? 0));
       this.timer ??= clock.after(MARKS_EVERY_MS, () => {

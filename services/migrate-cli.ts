@@ -8,6 +8,10 @@ import { PostgresStore } from '../actors/store/postgres.ts';
 import { SettingsError } from '../config/settings.ts';
 import { faultText, isMendable } from './command-line.ts';
 import { processSettings } from './config-file.ts';
+import { databaseUrlOf } from './parts.ts';
+
+/** A table of years that moves into chunks takes its time. */
+const STATEMENT_MS = 24 * 3_600_000;
 
 /**
  * `npm run migrate`: brings the database of DATABASE_URL to this version and ends, so that nodes can run as a role
@@ -22,7 +26,11 @@ async function main(): Promise<void> {
     throw new SettingsError(['DATABASE_URL is missing: the embedded database is migrated by the node that opens it.']);
   }
   const kinds = await loadKinds(settings.kindsDir === null ? [] : [resolve(settings.kindsDir)]);
-  const sql = await Pg.open({ url: settings.databaseUrl, applicationName: 'twinmesh migrate' });
+  const sql = await Pg.open({
+    url: databaseUrlOf(settings),
+    applicationName: 'twinmesh migrate',
+    statementTimeoutMs: STATEMENT_MS,
+  });
   try {
     await new PostgresStore(sql).open(kinds.all(), settings.shards);
     if (grants !== undefined) await sql.exec(textOf(grants));

@@ -73,9 +73,11 @@ const twins: PartsSchema<Twins> = {
         const view = ctx.meta.lastResort
           ? await host.last(twinId)
           : await host.get(twinId).catch((error) => {
-              // In a mesh the caller asks the owner, wherever that is now; alone, old and marked so beats nothing.
-              if (this.parts.directory === null && error instanceof TwinmeshError && ELSEWHERE.has(error.code))
-                return host.last(twinId);
+              if (!(error instanceof TwinmeshError) || !ELSEWHERE.has(error.code)) throw error;
+              // In a mesh the caller asks the owner, wherever that is now. Alone, or where no node could say more because the
+              // store does not answer, old and marked so beats nothing.
+              const alone = this.parts.directory === null || host.status().stale?.reason === 'store down';
+              if (alone) return host.last(twinId);
               throw error;
             });
         // What makes a view stale is not in its revision (but for a silent device), so it may not be kept by it either.

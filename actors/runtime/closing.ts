@@ -14,7 +14,8 @@ import { addSnapshot, addSummary } from './snapshots.ts';
  *  2  Nothing is taken of a shard whose memory is worth nothing.
  */
 const SNAPSHOTS_A_CUT = 2_000;
-/** Of shards that are on their way out: reads and commands of the others wait behind them. */
+/** Of shards that are on their way out: where somebody waits for the cut, and where nobody does. */
+const EASED_A_BUSY_CUT = 250;
 const EASED_A_CUT = 1_000;
 const CURSOR_EVERY_MS = 1_000;
 
@@ -156,7 +157,7 @@ export class Closing {
 
   /** Most of what the final parts would have to write, while the shards still serve. */
   #ease(): void {
-    let left = EASED_A_CUT;
+    let left = this.#building.size > 0 ? EASED_A_BUSY_CUT : EASED_A_CUT;
     for (const shard of this.#host.standing.drains.easing()) {
       if (left <= 0) break;
       const before = left;

@@ -15,7 +15,7 @@ import type { HostedShard } from './shard.ts';
  */
 const AT_ONCE = 16;
 /** Twins without a snapshot with which a shard may drain: what its final part writes while nobody serves it. */
-const FEW = 32;
+const FEW = 16;
 /** For so long a released shard counts that nobody has taken: whoever should may be gone. */
 const UNTAKEN_MS = 300;
 

@@ -119,8 +119,10 @@ const COMMON = `
   key text, seq bigint, sensor text, attributes json`;
 
 /**
- * Tables of one kind. History is indexed once, by (twin, at): history queries, duplicate look-ups and the scan of the
+ * Tables of one kind. History is indexed once, by (twin, at, revision): history queries, duplicate look-ups and the scan of the
  * tail (bounded below by the snapshot's floor_at) all go through it, because every further B-tree costs a fifth of the rate.
+ * The revision lets the scan of the tail pass over what a snapshot covers without fetching its rows; a table made before it
+ * was there keeps its index, and is recovered as before.
  */
 export function kindTables(kind: Kind): string {
   const table = `${kind.kind}_readings`;

@@ -4,7 +4,7 @@ import { ensureTopics, openKafka } from '../../mixins/kafka.ts';
 import { KafkaSource } from '../../mixins/kafka-source.ts';
 import { KafkaDoor } from '../../services/ingest/kafka-door.ts';
 import { findKafka } from '../../test/servers/kafka.ts';
-import { machineMessage, openCommitted, until } from '../committed.ts';
+import { cpuFigure, machineMessage, openCommitted, until } from '../committed.ts';
 import { type Figure, median, type Scenario } from '../scenario.ts';
 
 const TWINS = 10_000;
@@ -42,6 +42,7 @@ const scenario: Scenario = {
       await ensureTopics(kafka, [TOPIC], QUIET);
       const rates: number[] = [];
       const raws: number[] = [];
+      const spent = { user: 0, system: 0 };
       for (let round = 0; round < ROUNDS; round++) {
         await produce(kafka, round * READINGS);
         raws.push(await readRaw(kafka));
@@ -55,11 +56,17 @@ const scenario: Scenario = {
           settings,
           logger: QUIET,
         });
+        const cpu = process.cpuUsage();
         door.open();
         await until(() => target.accepted() > before);
         const first = { at: performance.now(), done: target.accepted() - before };
         await until(() => target.accepted() - before === READINGS);
         rates.push(((READINGS - first.done) * 1000) / (performance.now() - first.at));
+        const { user, system } = process.cpuUsage(cpu);
+        if (round > 0) {
+          spent.user += user;
+          spent.system += system;
+        }
         await door.close();
         say(
           `round ${round}: ${Math.round(rates[round])} readings/s, read and thrown away ${Math.round(raws[round])}/s`,
@@ -72,7 +79,7 @@ const scenario: Scenario = {
       const ceiling = { what: 'the same records read and thrown away', value: median(raws.slice(1)) };
       const what = `Kafka → committed, ${TWINS.toLocaleString('en-US')} twins of 4 metrics, one message a reading`;
       const figure: Figure = { what, value, unit: 'readings/s', ceiling, atLeast: 40_000 };
-      return [figure];
+      return [figure, cpuFigure('the same, node without its servers', spent, (ROUNDS - 1) * READINGS)];
     } finally {
       await target.close();
       await server.stop();

@@ -62,6 +62,38 @@ export const MESH: Dashboard = {
       ],
     },
     {
+      title: 'Log',
+      panels: [
+        {
+          title: 'Messages behind',
+          description: 'Messages of the log that the owner of their shard has not taken.',
+          queries: [{ expr: 'twinmesh_log_lag_messages', legend: '{{instance}}' }],
+        },
+        {
+          title: 'Messages a second',
+          queries: [
+            { expr: 'sum(rate(twinmesh_log_published_total[1m]))', legend: 'published' },
+            { expr: 'sum(rate(twinmesh_log_fetched_total[1m]))', legend: 'fetched' },
+            { expr: 'sum(rate(twinmesh_log_duplicates_total[1m]))', legend: 'recognised as duplicates' },
+          ],
+        },
+        {
+          title: 'Connected to NATS',
+          max: 1,
+          queries: [{ expr: 'twinmesh_nats_connected', legend: '{{instance}}' }],
+        },
+        {
+          title: 'Signs of trouble',
+          queries: [
+            { expr: 'sum(increase(twinmesh_log_stalls_total[5m]))', legend: 'consumers that stood still' },
+            { expr: 'sum(increase(twinmesh_log_gaps_total[5m]))', legend: 'deliveries missing, read anew' },
+            { expr: 'sum(increase(twinmesh_log_undecodable_total[5m]))', legend: 'messages unreadable' },
+            { expr: 'sum(increase(twinmesh_log_reconnects_total[5m]))', legend: 'connections lost' },
+          ],
+        },
+      ],
+    },
+    {
       title: 'Checkpoints',
       panels: [
         {
@@ -149,6 +181,34 @@ export const DATABASE: Dashboard = {
           queries: [
             { expr: 'sum(rate(twinmesh_commits_aborted_total[5m]))', legend: 'refused' },
             { expr: 'sum(rate(twinmesh_commits_unknown_total[5m]))', legend: 'outcome lost' },
+          ],
+        },
+      ],
+    },
+    {
+      title: 'Pools of the nodes',
+      panels: [
+        {
+          title: 'Connections in use',
+          queries: [
+            {
+              expr: 'sum by (instance, pool) (twinmesh_database_pool_connections{state="active"})',
+              legend: '{{instance}} {{pool}}',
+            },
+          ],
+        },
+        {
+          title: 'Statements that wait for one',
+          queries: [{ expr: 'twinmesh_database_pool_waiting', legend: '{{instance}} {{pool}}' }],
+        },
+        {
+          title: 'Statements, p95',
+          unit: 'ms',
+          queries: [
+            {
+              expr: quantile(0.95, 'twinmesh_database_statement_duration_ms_bucket', 'operation'),
+              legend: '{{operation}}',
+            },
           ],
         },
       ],

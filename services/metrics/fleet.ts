@@ -1,7 +1,8 @@
 import { Gauge, type Registry } from 'prom-client';
-import { type Clock, within } from '../../actors/protocol/clock.ts';
+import type { Clock } from '../../actors/protocol/clock.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Sql } from '../../actors/store/sql.ts';
+import { glance } from './glance.ts';
 
 /**
  * Gauges of the fleet, read from the summaries (at most a second old) and kept for a scrape interval.
@@ -20,9 +21,6 @@ export interface FleetOptions {
   keepMs?: number;
 }
 
-/** A scrape that waits for the store loses every other metric just when they are needed. */
-const PATIENCE_MS = 500;
-
 interface Look {
   counts: { kind: string; health: string; online: boolean; twins: number }[];
   aggregates: { kind: string; metric: string; twins: number; avg: number; min: number; max: number }[];
@@ -33,29 +31,13 @@ interface Look {
 
 export function watchFleet(options: FleetOptions): void {
   const { registry, clock, sql, kinds, maxTwins } = options;
-  const keepMs = options.keepMs ?? 10_000;
-  let last: Look | null = null;
-  let looking: Promise<void> | null = null;
-  let waited: Promise<unknown> = Promise.resolve();
-  let lookedAt = Number.NEGATIVE_INFINITY;
-
-  // Every gauge asks for the same look: the first one of a scrape takes it. While a store that hangs has not answered,
-  // it is not asked again.
-  const latest = async (): Promise<Look | null> => {
-    if (looking === null && clock.monotonic() - lookedAt >= keepMs) {
-      lookedAt = clock.monotonic();
-      looking = lookAt(sql, kinds, maxTwins)
-        .then((look) => {
-          last = look;
-        }, options.onFailure)
-        .finally(() => {
-          looking = null;
-        });
-      waited = within(clock, looking, PATIENCE_MS);
-    }
-    await waited;
-    return last;
-  };
+  // Every gauge asks for the same look: the first one of a scrape takes it.
+  const latest = glance<Look>({
+    clock,
+    look: () => lookAt(sql, kinds, maxTwins),
+    onFailure: options.onFailure,
+    keepMs: options.keepMs ?? 10_000,
+  });
 
   const gauge = (name: string, help: string, labelNames: string[], fill: (gauge: Gauge, look: Look) => void): void => {
     const made: Gauge = new Gauge({

@@ -209,6 +209,17 @@ describe('nodes in compose', () => {
   });
 });
 
+describe('files of deploy/', () => {
+  it('are YAML that parses, each mounted or read by something', () => {
+    const files = filesUnder('deploy', (path) => /\.ya?ml$/.test(path));
+    expect(files.length).toBeGreaterThan(5);
+    for (const file of files) expect([file, typeof parse(textOf(file))]).toEqual([file, 'object']);
+    const mounted = services.flatMap(([, service]) => service.volumes ?? []).map((volume) => bind(volume).slice(2));
+    const loose = files.filter((file) => !mounted.some((source) => file === source || file.startsWith(`${source}/`)));
+    expect(loose).toEqual([]);
+  });
+});
+
 describe('the image', () => {
   it('has the Node of package.json, in both stages', () => {
     const { node } = JSON.parse(textOf('package.json')).dependencies;

@@ -14,8 +14,12 @@ import { type ServerName, type Servers, startServers } from './servers.ts';
  *  1  Nothing outlives `close`: processes, namespaces, mounts and folders end with it, also when a start fails half-way.
  */
 export interface MeshOptions {
-  /** 0: one node that does everything, with the log in its memory. */
   hosts: number;
+  /**
+   * `alone`: one node that does everything, with the log in its memory. `split`: hosts, two ingest nodes, two gateways.
+   * `whole`: every node does everything, on this machine's own network.
+   */
+  layout: 'alone' | 'split' | 'whole';
   ttlMs: number;
   shards: number;
   ack: 'log' | 'commit';
@@ -57,7 +61,7 @@ export class Mesh {
     const folder = mkdtempSync(join(tmpdir(), 'twinmesh-chaos-'));
     let mesh: Mesh;
     try {
-      mesh = new Mesh(options, servers, await openNetwork(), folder);
+      mesh = new Mesh(options, servers, await openNetwork(options.layout === 'whole'), folder);
     } catch (error) {
       await servers.stop();
       throw error;
@@ -72,10 +76,14 @@ export class Mesh {
   }
 
   async #begin(): Promise<void> {
-    const { hosts } = this.options;
+    const { hosts, layout } = this.options;
     // The first one makes the tables; the others find them.
-    if (hosts === 0) await (await this.add('node-1', null)).ready();
-    else {
+    if (layout !== 'split') {
+      await (await this.add('node-1', null)).ready(90_000);
+      const others: ChaosNode[] = [];
+      for (let i = 2; i <= hosts; i++) others.push(await this.add(`node-${i}`, null));
+      await Promise.all(others.map((node) => node.ready(90_000)));
+    } else {
       await (await this.add('host-1', 'host,history')).ready(90_000);
       const rest: [string, string][] = [];
       for (let i = 2; i <= hosts; i++) rest.push([`host-${i}`, 'host,history']);
@@ -90,8 +98,8 @@ export class Mesh {
     this.key = key;
   }
 
-  /** Makes a node and starts it. `roles` null: all, alone. */
-  async add(name: string, roles: string | null): Promise<ChaosNode> {
+  /** Makes a node and starts it. `roles` null: all. */
+  async add(name: string, roles: string | null, further: Record<string, string> = {}): Promise<ChaosNode> {
     const { ttlMs, shards, ack, withoutFence, settings } = this.options;
     const { servers } = this;
     const link = await this.network.link(name);
@@ -114,6 +122,7 @@ export class Mesh {
       RATE_LIMIT_PER_MINUTE: '10000000',
       LOG_MAX_BYTES: '1000000000',
       ...settings,
+      ...further,
     };
     if (servers.nats) environment.NATS_URL = await to(servers.nats.url, 'nats');
     if (servers.redis) environment.REDIS_URL = await to(servers.redis.url, 'redis');

@@ -12,6 +12,8 @@ export interface Injected {
   recoveredMs: number | null;
   /** From its end until every shard had committed anew; null: not within the limit. */
   settledMs: number | null;
+  /** Shards that had not, when the limit was over. */
+  standStill: number[];
   /** It could not be done, and why. */
   failed: string | null;
 }

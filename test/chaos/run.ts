@@ -47,14 +47,14 @@ async function main(): Promise<number> {
 }
 
 function reportOf(options: ChaosOptions, outcome: Outcome): string {
-  const { injected, verdicts, counters } = outcome;
-  const ways = [...outcome.byWay].map(([way, count]) => `${count.toLocaleString('en')} over ${way}`).join(', ');
+  const { injected, verdicts, counters, ledger } = outcome;
+  const ways = [...ledger.byWay].map(([way, count]) => `${count.toLocaleString('en')} over ${way}`).join(', ');
   const done = injected.filter((one) => one.failed === null).length;
   const lines = [
-    `\`npm run chaos -- ${options.line}\`, seed ${options.seed}: ${outcome.minutes.toFixed(1)} minutes, ${done} faults, ${outcome.acknowledged.toLocaleString('en')} readings acknowledged (${ways}).`,
+    `\`npm run chaos -- ${options.line}\`, seed ${options.seed}: ${outcome.minutes.toFixed(1)} minutes, ${done} faults, ${ledger.acknowledged.toLocaleString('en')} readings acknowledged (${ways}).`,
     '',
-    `Beside the faults: ${outcome.sentTwice.toLocaleString('en')} readings were sent twice, ${outcome.outOfOrder.toLocaleString('en')} out of order, ${outcome.poison} were poison, ` +
-      `${outcome.takenBack.toLocaleString('en')} acknowledgements were taken back with what had been lost by design. ` +
+    `Beside the faults: ${ledger.sentTwice.toLocaleString('en')} readings were sent twice, ${ledger.outOfOrder.toLocaleString('en')} out of order, ${ledger.poisonSent} were poison, ` +
+      `${ledger.takenBack.toLocaleString('en')} acknowledgements were taken back with what had been lost by design. ` +
       `${outcome.stored.toLocaleString('en')} readings are stored; ${outcome.events.toLocaleString('en')} events.`,
     '',
     `| checked | violations |\n| --- | ---: |\n${verdicts.map(({ name, violations }) => `| ${name} | ${violations} |\n`).join('')}`,

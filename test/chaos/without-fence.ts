@@ -8,12 +8,14 @@ import { fileURLToPath } from 'node:url';
  */
 const FENCE = new URL('../../actors/store/postgres/commit.ts', import.meta.url).href;
 const CONDITION = /s\.owner = \$\{node\} and s\.epoch = c\.epoch and s\.commit_no = c\.commit_no\s+and /;
+/** The parameter has to be used somewhere, or PostgreSQL does not know its type. */
+const WITHOUT = '$${node} is not null and ';
 
 registerHooks({
   load(url, context, nextLoad) {
     if (url !== FENCE) return nextLoad(url, context);
     const source = readFileSync(fileURLToPath(url), 'utf8');
     if (!CONDITION.test(source)) throw new Error(`${url} has another fence than the one that is to be taken out.`);
-    return { format: 'module', source: stripTypeScriptTypes(source.replace(CONDITION, '')), shortCircuit: true };
+    return { format: 'module', source: stripTypeScriptTypes(source.replace(CONDITION, WITHOUT)), shortCircuit: true };
   },
 });

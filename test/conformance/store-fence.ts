@@ -247,6 +247,27 @@ export function storeFence(fresh: Fresh): void {
       }
     });
 
+    it('S6: the summary of a twin that is known to have one moves forward only, and only behind the fence', async () => {
+      const { store, peek } = await fresh();
+      const writer = new Writer(store, 'a');
+      await writer.claim(0, 1);
+      await writer.commit([0], { summaries: [summary(key(0), 5)] });
+      await writer.commit([0], { summaries: [summary(key(0), 4, { known: true })] });
+      expect((await peek.summaries())[0]).toEqual({ ...summary(key(0), 5) });
+      // known ones and new ones in one cut
+      await writer.commit([0, 1], {
+        summaries: [summary(key(0), 6, { known: true, health: 'critical', reported: { flow: 3 } }), summary(key(1), 1)],
+      });
+      expect(await peek.summaries()).toMatchObject([
+        { revision: 6, health: 'critical', reported: { flow: 3 } },
+        { revision: 1 },
+      ]);
+      const late = new Writer(store, 'b');
+      await late.claim(0);
+      await writer.commit([0], { summaries: [summary(key(0), 9, { known: true })] });
+      expect((await peek.summaries())[0].revision).toBe(6);
+    });
+
     it('S6: summaries and cursors only move forward', async () => {
       const { store, peek } = await fresh();
       const writer = new Writer(store, 'a');

@@ -37,6 +37,10 @@ export class NodeProcess {
     this.#output += chunk.toString('utf8');
   }
 
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
   get output(): string {
     return this.#output;
   }

@@ -130,6 +130,7 @@ describe.skipIf(binary === null)('the MQTT broker of the plant', () => {
       'ev/battery/telemetry',
       'iot/data',
       '$SYS/broker/x',
+      'twinmesh/twinmesh/members/twinmesh-ingest-1',
       'anything',
     ])
       expect([topic, await allowed(device, topic)]).toEqual([topic, false]);
@@ -170,6 +171,7 @@ describe.skipIf(binary === null)('the MQTT broker of the plant', () => {
     await expect.poll(() => [...heard].sort()).toEqual(filters.map((filter) => filter.replaceAll('+', 'x')).sort());
     expect(await allowed(node, 'twins/machine/x/events/alerts')).toBe(true);
     expect(await allowed(node, 'twins/machine/x/desired/delta')).toBe(true);
+    expect(await allowed(node, 'twinmesh/twinmesh/members/twinmesh-ingest-1')).toBe(true);
   });
 
   it('speaks TLS to those who trust its authority, and not to others', async () => {

@@ -178,7 +178,7 @@ describe.skipIf(server === null)('accounts of NATS', () => {
   it('let nobody listen to what he has no business with', async () => {
     for (const [user, subject] of [
       ['ingest', 'twins.log.>'],
-      ['gateway', 'twins.note.*'],
+      ['gateway', 'twins.in.>'],
       ['history', '>'],
       ['host', '$SYS.>'],
     ] as const) {

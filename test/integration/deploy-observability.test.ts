@@ -5,48 +5,23 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { DASHBOARDS, dashboardFiles } from '../../deploy/grafana/build.ts';
-import type { Panel } from '../../deploy/grafana/panel.ts';
 import { eventually, NodeProcess, ROOT, whereabouts } from '../e2e/node-process.ts';
 import { findPrometheus, type PrometheusServer, startPrometheus } from '../servers/prometheus.ts';
+import {
+  askedMetrics,
+  exposedMetrics,
+  FOREIGN,
+  MESH_ONLY,
+  namesOf,
+  PANELS,
+  queriesOf,
+  RULES,
+  RULES_FILE,
+} from './deploy-expressions.ts';
 
 /** Rules and dashboards: valid by promtool, made of metrics that a running node has, answered by a real Prometheus. */
 const DEPLOY = join(ROOT, 'deploy');
 const programs = findPrometheus();
-const rules = readFileSync(join(DEPLOY, 'prometheus/rules.yml'), 'utf8');
-
-interface Rule {
-  alert?: string;
-  record?: string;
-  expr: string;
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-}
-const ruleList: Rule[] = parse(rules).groups.flatMap((group: { rules: Rule[] }) => group.rules);
-const recorded = ruleList.flatMap((rule) => rule.record ?? []);
-
-const panels = Object.entries(DASHBOARDS).flatMap(([file, dashboard]) =>
-  dashboard.rows.flatMap((row) => row.panels.map((panel) => ({ file, panel }))),
-);
-const queriesOf = (panel: Panel) =>
-  panel.kind === 'logs' ? [] : panel.queries.map(({ expr }) => expr.replaceAll('$battery', '.*'));
-
-/** Names of metrics in an expression: what is neither a function, an operator, a label nor inside braces or quotes. */
-function namesOf(expr: string): string[] {
-  const bare = expr
-    .replace(/"[^"]*"/g, '')
-    .replace(/\{[^}]*\}/g, '')
-    .replace(/\[[^\]]*\]/g, '')
-    .replace(/\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g, '');
-  return [...bare.matchAll(/[a-zA-Z_:][\w:]*/g)]
-    .filter(({ 0: word, index }) => !/^\s*\(/.test(bare.slice(index + word.length)))
-    .map(([word]) => word)
-    .filter((word) => !['or', 'and', 'unless', 'bool', 'offset'].includes(word));
-}
-
-/** Not ours: of Prometheus itself and of the exporter of the machine. */
-const FOREIGN =
-  /^(up|ALERTS|node_(cpu_seconds_total|filesystem_avail_bytes|filesystem_size_bytes|memory_MemAvailable_bytes))$/;
-
 describe('dashboards', () => {
   it('are the files that Grafana reads', () => {
     const committed = readdirSync(join(DEPLOY, 'grafana/dashboards'));
@@ -70,7 +45,7 @@ describe('dashboards', () => {
     ])
       expect(titles).toContain(title);
     for (const text of dashboardFiles().values()) expect(JSON.parse(text).refresh).toBe('5s');
-    expect(panels.filter(({ file }) => file === 'battery').length).toBeGreaterThanOrEqual(8);
+    expect(PANELS.filter(({ file }) => file === 'battery').length).toBeGreaterThanOrEqual(8);
     expect(new Set(Object.values(DASHBOARDS).map(({ uid }) => uid)).size).toBe(titles.length);
   });
 
@@ -87,7 +62,7 @@ describe('dashboards', () => {
 
 describe('alert rules', () => {
   it('have the thresholds of the contracts', () => {
-    const rule = (name: string) => ruleList.find(({ alert }) => alert === name) as Rule & { for?: string };
+    const rule = (name: string) => RULES.find(({ alert }) => alert === name) as (typeof RULES)[number];
     expect(rule('ServiceDown')).toMatchObject({ expr: 'up == 0', for: '5m' });
     expect(rule('ErrorShareHigh').expr).toMatch(/> 0\.05$/);
     expect(rule('LatencyHigh').expr).toMatch(/p99_5m > 100$/);
@@ -106,7 +81,7 @@ describe('alert rules', () => {
   });
 
   it('each say how bad it is, what is wrong and what to do', () => {
-    for (const { alert, labels, annotations } of ruleList.filter((rule) => rule.alert !== undefined)) {
+    for (const { alert, labels, annotations } of RULES.filter((rule) => rule.alert !== undefined)) {
       expect([alert, labels?.severity]).toEqual([alert, expect.stringMatching(/^(critical|high|warning)$/)]);
       expect([alert, annotations?.summary, annotations?.remedy]).toEqual([
         alert,
@@ -124,7 +99,7 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
   let exposed: Set<string>;
 
   beforeAll(async () => {
-    node = NodeProcess.start(folder, { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '10' });
+    node = NodeProcess.start(folder, { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2' });
     const { http, key } = await whereabouts(node);
     const ask = (path: string, init: RequestInit = {}) =>
       fetch(http + path, { ...init, headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' } });
@@ -146,19 +121,14 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
 
     const config = parse(readFileSync(join(DEPLOY, 'prometheus/prometheus.yml'), 'utf8'));
     prometheus = await startPrometheus(programs!, {
-      'rules.yml': rules.replaceAll(/interval: 15s/g, 'interval: 1s'),
+      'rules.yml': RULES_FILE.replaceAll(/interval: 15s/g, 'interval: 1s'),
       'prometheus.yml': JSON.stringify({
         global: { ...config.global, scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
         rule_files: config.rule_files,
         scrape_configs: [{ job_name: 'twinmesh', static_configs: [{ targets: [new URL(http).host] }] }],
       }),
     });
-    const text = await (await fetch(`${http}/metrics`)).text();
-    exposed = new Set(
-      [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].flatMap(([, name, type]) =>
-        type === 'histogram' ? ['bucket', 'sum', 'count'].map((part) => `${name}_${part}`) : [name],
-      ),
-    );
+    exposed = exposedMetrics(await (await fetch(`${http}/metrics`)).text());
     // Enough samples that rates have something to say, also of what is looked at every 10 s only.
     await eventually(
       () =>
@@ -189,18 +159,18 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
   });
 
   it('every metric of a rule or a panel is exposed', () => {
-    const asked = [...ruleList.map(({ expr }) => expr), ...panels.flatMap(({ panel }) => queriesOf(panel))];
-    const unknown = new Set(
-      asked.flatMap(namesOf).filter((name) => !exposed.has(name) && !recorded.includes(name) && !FOREIGN.test(name)),
-    );
-    expect([...unknown]).toEqual([]);
-    expect(new Set(asked.flatMap(namesOf)).size).toBeGreaterThan(40);
+    const asked = askedMetrics();
+    expect(asked.size).toBeGreaterThan(40);
+    const here = [...asked].filter((name) => !FOREIGN.test(name) && !MESH_ONLY.test(name));
+    expect(here.filter((name) => !exposed.has(name))).toEqual([]);
   });
 
-  it('every panel is answered with data, except those of the machine', async () => {
+  it('every panel is answered with data, except those of the machine and of the mesh', async () => {
     const empty: string[] = [];
-    for (const { file, panel } of panels) {
-      const queries = queriesOf(panel).filter((expr) => !/\bnode_/.test(expr));
+    for (const { file, panel } of PANELS) {
+      const queries = queriesOf(panel).filter(
+        (expr) => !namesOf(expr).some((name) => name.startsWith('node_') || MESH_ONLY.test(name)),
+      );
       for (const expr of queries) {
         const found = await prometheus.query(expr);
         if (found.length === 0) empty.push(`${file}: ${panel.title}: ${expr}`);

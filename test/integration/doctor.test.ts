@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,6 +18,7 @@ import { findNats } from '../servers/nats.ts';
 import { startOtlp } from '../servers/otlp.ts';
 import { findPostgres } from '../servers/postgres.ts';
 import { findRedis } from '../servers/redis.ts';
+import { findMosquitto, Mosquitto } from './mosquitto.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tm-doctor-'));
 const postgres = await findPostgres();
@@ -260,22 +260,16 @@ describe.skipIf(mosquitto === null)('Mosquitto', () => {
   });
 
   it('that wants another password, or is not there', async () => {
-    const config = join(folder, 'mosquitto.conf');
-    const port = (mosquitto?.port ?? 0) + 1;
-    writeFileSync(config, `listener ${port} 127.0.0.1\nallow_anonymous false\nuser root\n`);
-    const broker = spawn('/usr/sbin/mosquitto', ['-c', config], { stdio: 'ignore' });
+    const broker = new Mosquitto(findMosquitto() as string, ['allow_anonymous false']);
+    await broker.start();
     try {
-      let found: Finding[] = [];
-      for (let tries = 0; tries < 100 && !/refuses/.test(found[0]?.says ?? ''); tries++) {
-        found = await of(`mqtt://me:wr0ng-secret@127.0.0.1:${port}`);
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
+      const found = await of(`mqtt://me:wr0ng-secret@127.0.0.1:${broker.port}`);
       expect(found).toEqual([
         expect.objectContaining({ level: 'fault', says: says('refuses the sign-in'), remedy: says('MQTT_URL') }),
       ]);
       expect(JSON.stringify(found)).not.toContain('wr0ng');
     } finally {
-      broker.kill('SIGKILL');
+      await broker.remove();
     }
     expect(await of('mqtt://127.0.0.1:1')).toEqual([
       expect.objectContaining({ level: 'fault', says: says('cannot be used') }),

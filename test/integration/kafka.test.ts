@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import kafkajs, { type Consumer, type Kafka } from 'kafkajs';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { DeadLetter } from '../../actors/ingress/dead-letters.ts';
@@ -160,6 +161,37 @@ describe.skipIf(server === null)('on Kafka', () => {
     ]);
     await expect.poll(() => committed('door', 'sensor-readings'), { timeout: 5_000 }).toBe(5);
     expect(await committed('door', 'ev-telemetry')).toBe(1);
+  });
+
+  it.skipIf(spawnSync('kcat', ['-V']).status !== 0)('reads what kcat sends in every compression', async () => {
+    await admin.createTopics({ topics: [{ topic: 'packed', numPartitions: 1 }], waitForLeaders: true });
+    const lines = Array.from({ length: 3_000 }, (_, i) => `${i} ${'ä'.repeat(i % 40)} ${machine(i)} ${Math.random()}`);
+    const login = ['security.protocol=sasl_plaintext', 'sasl.mechanism=PLAIN', 'sasl.username=twinmesh'];
+    const options = [...login, 'sasl.password=pw-of-the-test'].flatMap((option) => ['-X', option]);
+    const codecs = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
+    for (const codec of codecs) {
+      const args = ['-P', '-b', server!.brokers[0], '-t', 'packed', '-z', codec, ...options];
+      const sent = spawnSync('kcat', args, { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
+      expect([codec, sent.status, sent.stderr]).toEqual([codec, 0, '']);
+    }
+    const seen: string[] = [];
+    const source = new KafkaSource({
+      kafka,
+      group: 'packed',
+      topics: ['packed'],
+      clock: systemClock,
+      random: Math.random,
+      logger: LOGGER,
+      ...FAST,
+      onRecords(_, records, done) {
+        for (const { value } of records) seen.push(String(value));
+        done();
+      },
+    });
+    opened.push(source);
+    source.open();
+    await until(() => seen.length === codecs.length * lines.length);
+    expect(seen).toEqual(codecs.flatMap(() => lines));
   });
 
   it('pauses a partition that is not dealt with, stays in the group meanwhile, and goes on where it was', async () => {

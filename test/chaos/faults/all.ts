@@ -26,9 +26,9 @@ export function possible({ mesh }: Pick<Scene, 'mesh'>, wanted: readonly string[
   const { servers, options } = mesh;
   const there: Record<Target, boolean> = {
     host: true,
-    // Alone, one process is all of them.
-    ingest: options.hosts > 0,
-    gateway: options.hosts > 0,
+    // A node that does everything is a host.
+    ingest: options.layout === 'split',
+    gateway: options.layout === 'split',
     postgres: true,
     nats: servers.nats !== null,
     mosquitto: true,

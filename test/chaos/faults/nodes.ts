@@ -23,7 +23,7 @@ function kill(target: Target): Fault {
       await node.count(['twinmesh_commits_fenced_total']);
       await node.kill();
       // At once, as a supervisor does, or after others have taken over; alone there are no others.
-      const atOnce = mesh.options.hosts === 0 || random() < 0.3;
+      const atOnce = mesh.options.layout === 'alone' || random() < 0.3;
       const downMs = atOnce ? 100 : between(1.6, 2.4, random) * mesh.options.ttlMs;
       await sleep(downMs);
       node.start();

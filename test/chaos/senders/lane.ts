@@ -22,7 +22,8 @@ export class Pace {
   take(count: number): boolean {
     const now = performance.now();
     const due = ((now - this.#since) / 1000) * this.#perSecond;
-    if (due - this.#given > this.#perSecond / 4) this.#given = due - this.#perSecond / 4;
+    const most = Math.max(count, this.#perSecond / 4);
+    if (due - this.#given > most) this.#given = due - most;
     if (this.#given + count > due) return false;
     this.#given += count;
     return true;

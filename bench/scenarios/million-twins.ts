@@ -1,0 +1,125 @@
+import { Feed } from '../feed.ts';
+import { Plant, pause, sizeOf, spent, type Vitals } from '../plant.ts';
+import type { Figure, Scenario } from '../scenario.ts';
+
+const TWINS = sizeOf('TWINS', 1_000_000);
+const SHARDS = 256;
+const HOSTS = ['host-1', 'host-2'];
+const PER_BATCH = 100;
+/** Estimated bytes of resident twins a host: about an eighth of its half of a million, so that both lives are seen. */
+const RESIDENT_MB = sizeOf('RESIDENT_MB', Math.max(16, Math.ceil((TWINS / 1_000_000) * 512)));
+/** One reading each a minute. */
+const RATE = Math.round(TWINS / 60);
+const STEADY_S = sizeOf('SECONDS', 45);
+const WITHIN_MS = 240_000;
+const SETTLE_MS = 3_000;
+
+const scenario: Scenario = {
+  name: 'million-twins',
+  title: `${TWINS.toLocaleString('en-US')} motes over ${HOSTS.length} hosts, one reading each a minute; ${RESIDENT_MB} MB of them resident a host`,
+  async run(say) {
+    const plant = await Plant.open({ shards: SHARDS, env: { MAX_RESIDENT_MB: String(RESIDENT_MB), ROLES: 'host' } });
+    if (plant === null) return [];
+    try {
+      for (const name of HOSTS) await plant.start(name);
+      await plant.balanced();
+      const empty = await vitals(plant);
+      const feed = new Feed({ kind: 'mote', twins: TWINS, shards: SHARDS, perBatch: PER_BATCH });
+
+      say(`first readings of ${TWINS} twins, as fast as they are taken`);
+      const beforeCpu = plant.cpuS();
+      const stopped = watch(plant, feed, say);
+      let publishing = true;
+      const filled = feed.publish(plant.log, TWINS).finally(() => {
+        publishing = false;
+      });
+      const first = await feed.drained(plant.sql, 0, { withinMs: WITHIN_MS, publishing: () => publishing });
+      await filled;
+      const cpu = spent(beforeCpu, plant.cpuS());
+      const activations = first.readings / first.seconds;
+      say(
+        `${Math.round(activations)} activations/s; CPU ${((cpu.total * 1e6) / TWINS).toFixed(0)} µs each, nodes ${((cpu.nodes * 1e6) / TWINS).toFixed(0)}`,
+      );
+
+      say(`then ${RATE} readings/s for ${STEADY_S} s: the longest idle leave, and each reading brings one back`);
+      const from = feed.published;
+      const startedAt = performance.now();
+      let behind = 0;
+      await feed.publish(plant.log, RATE * STEADY_S, () => {
+        const early = ((feed.published - from) / RATE) * 1000 - (performance.now() - startedAt);
+        return early > 1 ? pause(early) : undefined;
+      });
+      behind = feed.published - (await feed.committed(plant.sql));
+      const steady = await feed.drained(plant.sql, from, { withinMs: WITHIN_MS });
+      const steadyS = (performance.now() - startedAt) / 1000;
+      await pause(SETTLE_MS);
+      stopped();
+
+      const [{ rows, twins, snapshots }] = await plant.sql.query<{ rows: number; twins: number; snapshots: number }>(
+        `select (select count(*) from mote_readings)::float8 as rows, (select count(*) from twins)::float8 as twins,
+                (select count(*) from twin_snapshots where latest)::float8 as snapshots`,
+      );
+      const lost = feed.published - rows;
+      const now = await vitals(plant);
+      const perResident = (now.rssBytes - empty.rssBytes) / now.resident;
+      const passive =
+        (await plant.bytesOf('twins')) / twins + (await plant.bytesOf('twin_snapshots')) / Math.max(1, snapshots);
+      say(
+        `${rows} rows, ${twins} twins, ${snapshots} latest snapshots, ${now.resident} resident, ${Math.round(now.rssBytes / 2 ** 20)} MB in both hosts`,
+      );
+      return [
+        { what: 'first activations', value: activations, unit: 'twins/s', atLeast: 5_000 },
+        { what: 'readings lost or stored twice', value: Math.abs(lost), unit: 'readings', atMost: 0 },
+        { what: 'twins without a row', value: TWINS - twins, unit: 'twins', atMost: 0 },
+        {
+          what: `one reading a minute each, most of them of twins that had left memory (${RATE.toLocaleString('en-US')}/s asked)`,
+          value: (feed.published - from) / steadyS,
+          unit: 'readings/s',
+          note: `${behind.toLocaleString('en-US')} behind when the publisher ended, caught up in ${Math.max(0, steadyS - STEADY_S).toFixed(1)} s`,
+        },
+        { what: 'share of the twins resident at the end', value: now.resident / twins, unit: '' },
+        {
+          what: 'memory of a resident mote',
+          value: perResident,
+          unit: 'bytes',
+          note: 'growth of both processes over their resident twins: what the collector has not taken yet and log buffers are in it; `resident` has the exact figure',
+        },
+        {
+          what: 'a passive mote in the database: its row and its latest snapshot, with indexes',
+          value: passive,
+          unit: 'bytes',
+        },
+        { what: 'CPU of a first activation, servers included', value: (cpu.total * 1e6) / TWINS, unit: 'µs' },
+        { what: 'commits looked at', value: steady.readings, unit: 'readings' },
+      ] satisfies Figure[];
+    } finally {
+      await plant.close();
+    }
+  },
+};
+export default scenario;
+
+async function vitals(plant: Plant): Promise<Vitals> {
+  const all = await Promise.all(HOSTS.map((name) => plant.vitals(name)));
+  return {
+    resident: all.reduce((sum, v) => sum + v.resident, 0),
+    rssBytes: all.reduce((sum, v) => sum + v.rssBytes, 0),
+    heapBytes: all.reduce((sum, v) => sum + v.heapBytes, 0),
+  };
+}
+
+/** Says every five seconds how far it is. */
+function watch(plant: Plant, feed: Feed, say: (line: string) => void): () => void {
+  const timer = setInterval(async () => {
+    try {
+      const committed = await feed.committed(plant.sql);
+      const { resident, rssBytes, heapBytes } = await vitals(plant);
+      say(
+        `${committed} committed of ${feed.published}; ${resident} resident, ${Math.round(rssBytes / 2 ** 20)} MB (${Math.round(heapBytes / 2 ** 20)} MB heap and buffers)`,
+      );
+    } catch {
+      // a node that is busy answers the next time
+    }
+  }, 5_000);
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,154 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { TwinView } from '../../actors/protocol/view.ts';
+import { judge, type Verdict } from './checkers/all.ts';
+import { type Asset, Ledger } from './ledger.ts';
+import type { Mesh } from './mesh.ts';
+import { HttpLane } from './senders/http.ts';
+import { type Lane, Pace } from './senders/lane.ts';
+import { MqttLane } from './senders/mqtt.ts';
+
+/**
+ * Devices that send to a mesh, people who look at twins, and the judgement of both: what a run and a demonstration share.
+ *
+ *  1  Views that were shown are compared with the oracle at their revision when the whole history is judged.
+ *  2  Judgement looks at the database after all nodes have stopped in order, and at nothing that a node says of itself.
+ */
+export interface LoadOptions {
+  assets: number;
+  shards: number;
+  /** Readings a second of all devices. */
+  rate: number;
+  random: () => number;
+  print(line: string): void;
+}
+
+export interface Judgement {
+  verdicts: Verdict[];
+  stored: number;
+  events: number;
+}
+
+const LANES = 6;
+const DRAIN_WITHIN_MS = 90_000;
+const VIEW_WITHIN_MS = 10_000;
+const EPOCH_BACK_MS = 12 * 3_600_000;
+
+export class Load {
+  readonly ledger: Ledger;
+  readonly #mesh: Mesh;
+  readonly #options: LoadOptions;
+  readonly #lanes: Lane[];
+  readonly #views = new Map<string, TwinView[]>();
+  #sending: Promise<unknown> = Promise.resolve();
+
+  constructor(mesh: Mesh, options: LoadOptions) {
+    this.#mesh = mesh;
+    this.#options = options;
+    const baseMs = Math.floor((Date.now() - EPOCH_BACK_MS) / 3_600_000) * 3_600_000;
+    this.ledger = new Ledger(options.assets, options.shards, join(mesh.folder, 'acknowledged'), baseMs);
+    this.#lanes = this.#makeLanes();
+  }
+
+  start(): void {
+    this.#sending = Promise.all(this.#lanes.map((lane) => lane.run()));
+  }
+
+  /** Asks for some twins as people do, at any gateway. */
+  async look(count: number): Promise<void> {
+    const { assets } = this.ledger;
+    const some = new Set(Array.from({ length: count }, () => assets[Math.floor(this.#options.random() * assets.length)]));
+    await this.#show([...some]);
+  }
+
+  /** No new readings; everything acknowledged; everything committed; and a last look at every twin. */
+  async rest(): Promise<void> {
+    for (const lane of this.#lanes) lane.stop();
+    const late = await Promise.race([this.#sending.then(() => false), sleep(DRAIN_WITHIN_MS, true)]);
+    if (late) {
+      const open = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
+      this.ledger.fault(`${open} readings were not acknowledged within ${DRAIN_WITHIN_MS} ms of rest`);
+    }
+    // Mosquitto and the log acknowledge before the commit: until nothing more arrives in the history.
+    let before = -1;
+    for (let same = 0; same < 3; ) {
+      const [{ count }] = await this.#mesh.audit.query<{ count: number }>(
+        'select count(*)::int as count from counter_readings',
+      );
+      same = count === before ? same + 1 : 0;
+      before = count;
+      await sleep(1_000);
+    }
+    const { assets } = this.ledger;
+    for (let i = 0; i < assets.length; i += 20) await this.#show(assets.slice(i, i + 20));
+  }
+
+  /** Stops the nodes in order and judges. */
+  async judge(): Promise<Judgement> {
+    for (const node of this.#mesh.nodes) {
+      if (!node.running) continue;
+      const code = await node.stop();
+      if (code !== 0) this.#options.print(`${node.name} ended with ${code}`);
+    }
+    for (const [why, count] of this.ledger.refusals)
+      this.#options.print(`HTTP senders tried again ${count} times after ${why}`);
+    this.#options.print('judging the history');
+    const judgement = await judge(this.#mesh.audit, this.ledger, this.#views);
+    const { faults } = this.ledger;
+    judgement.verdicts.push({ name: 'wrong answers', violations: faults.length, examples: faults.slice(0, 5) });
+    await this.ledger.close();
+    return judgement;
+  }
+
+  /** Half over HTTP, half over MQTT; each asset has one sender. */
+  #makeLanes(): Lane[] {
+    const { ledger } = this;
+    const { rate, random } = this.#options;
+    const mesh = this.#mesh;
+    const gateways = {
+      get key() {
+        return mesh.key;
+      },
+      urls: () => mesh.urls(),
+    };
+    return Array.from({ length: LANES }, (_, number) => {
+      const assets = ledger.assets.filter((_, i) => i % LANES === number);
+      const pace = new Pace(rate / LANES);
+      const lane =
+        number % 2 === 0
+          ? new HttpLane(ledger, assets, pace, random).to(gateways)
+          : new MqttLane(ledger, assets, pace, random).to(mesh.servers.mosquitto.url);
+      for (const asset of assets) asset.way = lane.way;
+      return lane;
+    });
+  }
+
+  async #show(assets: readonly Asset[]): Promise<void> {
+    await Promise.all(
+      assets.map(async ({ twinId }) => {
+        const view = await this.#view(twinId);
+        if (view !== null) this.#views.set(twinId, [...(this.#views.get(twinId) ?? []), view]);
+      }),
+    );
+  }
+
+  async #view(twinId: string): Promise<TwinView | null> {
+    const urls = this.#mesh.urls();
+    for (let i = 0; i < 3; i++) {
+      try {
+        const url = urls[Math.floor(this.#options.random() * urls.length)];
+        const answer = await fetch(`${url}/api/v1/twins/${twinId}`, {
+          headers: { authorization: `Bearer ${this.#mesh.key}` },
+          signal: AbortSignal.timeout(VIEW_WITHIN_MS),
+        });
+        const body = (await answer.json()) as { status: string; data: TwinView };
+        // A view marked stale is what was last committed: at its revision it has to be as right as any.
+        if (body.status === 'success') return body.data;
+      } catch {
+        // Another gateway.
+      }
+      await sleep(200);
+    }
+    return null;
+  }
+}
