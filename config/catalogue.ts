@@ -92,7 +92,7 @@ export const CATALOGUE = {
     ['postgres:', 'postgresql:'],
     'storage',
     null,
-    'PostgreSQL in place of the embedded database. The role needs the right to create tables.',
+    'PostgreSQL in place of the embedded database. The role needs the right to create tables, or npm run migrate has been run by one that has.',
   ),
   DATABASE_POOL: integer(
     'connections',

@@ -15,18 +15,20 @@ import { processSettings } from './config-file.ts';
 import type { MqttStatus } from './ingest/mqtt-door.ts';
 import { firstAdminKey } from './keys/first-key.ts';
 import { createLogger } from './logger.ts';
-import { openParts } from './parts.ts';
+import { openParts, type Parts } from './parts.ts';
 import { isOfRoles, serviceSchemas } from './schemas.ts';
 
 /**
  * `npm start`: settings, parts, services, banner; and the way down.
  *
  *  1. A fault of whoever starts it (settings, folder, port, kind file) prints code, sentence and remedy, no stack: exit 2.
- *  2. SIGINT and SIGTERM stop once, in order, within STOP_WITHIN_MS; a second signal ends at once: exit 130 / 143.
+ *  2. SIGINT and SIGTERM stop once, in order, within STOP_WITHIN_MS (STOP_MESH_WITHIN_MS); a second signal ends at once: exit 130 / 143.
  *  3. After an error that nobody caught, memory is not to be trusted: it is logged and the process ends, exit 1. What was
  *     acknowledged is in the database.
  */
 const STOP_WITHIN_MS = 4_500;
+/** In a mesh its shards are handed over first, each with its snapshots. */
+const STOP_MESH_WITHIN_MS = 12_000;
 /** After a start that failed or was broken off. */
 const CLOSE_WITHIN_MS = 3_000;
 
@@ -36,6 +38,7 @@ const EXIT = { ok: 0, crashed: 1, faulty: 2, slow: 3, SIGINT: 130, SIGTERM: 143 
 interface Life {
   running: boolean;
   stopping: boolean;
+  parts?: Parts;
 }
 
 async function main(): Promise<void> {
@@ -51,10 +54,10 @@ async function main(): Promise<void> {
     ...brokerOptions(settings, logger),
     skipProcessEventRegistration: true,
   });
-  const life = { running: false, stopping: false };
+  const life: Life = { running: false, stopping: false };
   watchProcess(broker, logger, life);
   try {
-    await start(broker, settings, logger, startedAt);
+    life.parts = await start(broker, settings, logger, startedAt);
     life.running = true;
   } catch (error) {
     // Broken off by a signal: whoever stops it also ends the process.
@@ -64,7 +67,7 @@ async function main(): Promise<void> {
   }
 }
 
-async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<void> {
+async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<Parts> {
   const parts = await holdParts(broker, () => openParts(settings, { logger }));
   traceCallsBy(broker, parts.tracing);
   const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
@@ -81,6 +84,7 @@ async function start(broker: ServiceBroker, settings: Settings, logger: Logger, 
       firstKey: settings.roles.includes('gateway') ? await firstAdminKey(parts.sql) : null,
     }),
   );
+  return parts;
 }
 
 /** The ports as they are: a setting of 0 means any free one. */
@@ -107,12 +111,15 @@ function watchProcess(broker: ServiceBroker, logger: Logger, life: Life): void {
     life.stopping = true;
     logger.info({ signal }, 'stopping; once more ends at once');
     // Not unreferenced: it also keeps the process until everything has been closed.
+    const withinMs = life.parts?.directory ? STOP_MESH_WITHIN_MS : STOP_WITHIN_MS;
     const late = setTimeout(() => {
-      logger.error({ withinMs: STOP_WITHIN_MS }, 'stopping took too long; what was acknowledged is in the database');
+      logger.error({ withinMs }, 'stopping took too long; what was acknowledged is in the database');
       process.exit(EXIT.slow);
-    }, STOP_WITHIN_MS);
+    }, withinMs);
     try {
       if (life.running) {
+        // While its services still answer: a twin is without an owner for as long as one shard takes, not for the whole stop.
+        if (life.parts?.directory && life.parts.hosts) await life.parts.host.drain();
         await broker.stop();
         await releaseParts(broker);
       } else {

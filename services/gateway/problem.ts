@@ -50,6 +50,7 @@ export function asTwinmeshError(thrown: unknown): TwinmeshError {
       return new TwinmeshError('bad_request', first, { errors }, { cause: thrown });
     }
     case 'ServiceNotFoundError':
+    case 'ServiceUnavailableError':
     case 'ServiceNotAvailableError':
     case 'RequestRejectedError':
     case 'DisconnectedError':

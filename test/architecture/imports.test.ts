@@ -64,7 +64,7 @@ const RULES: Rule[] = [
 const PACKAGES: Record<string, string[]> = {
   moleculer: ['services', 'mixins', 'moleculer.config.ts'],
   'moleculer-web': ['services', 'mixins'],
-  pg: ['actors/store'],
+  pg: ['actors/store', 'bench/rivals'],
   '@electric-sql/pglite': ['actors/store'],
   aedes: ['mixins'],
   mqtt: ['mixins', 'bench'],

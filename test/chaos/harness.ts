@@ -121,7 +121,11 @@ async function inject(scene: Scene, fault: Fault, shards: number): Promise<Injec
   };
 }
 
-function lineOf({ fault, detail, failed, recoveredMs }: Injected, ledger: Ledger, counters: Record<string, number>): string {
+function lineOf(
+  { fault, detail, failed, recoveredMs }: Injected,
+  ledger: Ledger,
+  counters: Record<string, number>,
+): string {
   const back = recoveredMs === null ? 'not back' : `back after ${(recoveredMs / 1000).toFixed(1)} s`;
   return (
     `${fault.target.padEnd(9)} ${fault.name.padEnd(30)} ${(failed ?? detail).slice(0, 200).padEnd(34)} ${back}; ` +

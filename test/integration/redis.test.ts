@@ -37,6 +37,7 @@ describe.skipIf(server === null)('on Redis', () => {
   let admin: Redis;
   beforeAll(() => {
     admin = new Redis(server!.url, { tls: { rejectUnauthorized: false }, maxRetriesPerRequest: null });
+    admin.on('error', () => undefined);
   });
   afterEach(() => {
     for (const redis of links.splice(0)) redis.close();
