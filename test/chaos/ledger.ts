@@ -45,7 +45,7 @@ export class Ledger {
   acknowledged = 0;
   /** Acknowledgements by the way they came. */
   readonly byWay = new Map<string, number>();
-  /** HTTP answers by status or error; those after which the sender tries again. */
+  /** Answers by status or error; those after which the sender tries again. */
   readonly refusals = new Map<string, number>();
   sent = 0;
   sentTwice = 0;

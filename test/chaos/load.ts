@@ -98,7 +98,7 @@ export class Load {
       if (code !== 0) this.#options.print(`${node.name} ended with ${code}`);
     }
     for (const [why, count] of this.ledger.refusals)
-      this.#options.print(`HTTP senders tried again ${count} times after ${why}`);
+      this.#options.print(`senders tried again ${count} times after ${why}`);
     this.#options.print(
       `${this.asked} twins were asked for, ${this.unanswered} of them in vain, ${VIEW_WITHIN_MS} ms twice`,
     );

@@ -293,7 +293,7 @@ describe.skipIf(nats === null || postgres === null)('a backup of a mesh', () => 
 
 describe('a backup of an embedded database', () => {
   it('is refused beside a running node, and restored into an empty folder', async () => {
-    const env = { DATA_DIR: join(folder, 'embedded'), SHARDS: '8', MQTT: 'off', DEMO: 'off' };
+    const env = { DATA_DIR: join(folder, 'embedded'), SHARDS: '8', DEMO: 'off' };
     const to = join(folder, 'embedded-backup');
     const first = NodeProcess.start(folder, env);
     const { http, key } = await whereabouts(first);

@@ -203,7 +203,7 @@ describe('history', () => {
 });
 
 describe('rollups', () => {
-  it('are made by the node that owns shard 0, and answers stay the same', async () => {
+  it('are made by the first by name of the nodes that can, and answers stay the same', async () => {
     const path = `/api/v1/twins/mote:1/history?step=1d`;
     const before = await get(path);
     expect(await node.broker.call('rollups.run')).toMatchObject({
@@ -213,9 +213,11 @@ describe('rollups', () => {
     expect((await get(path)).items).toEqual(before.items);
     const [row] = await node.parts.sql.query<{ n: number }>(`select count(*)::int as n from mote_readings_hourly`);
     expect(row.n).toBeGreaterThan(100);
-    await node.parts.sql.query(`update shards set owner = 'another' where shard = 0`);
+    const { registry } = node.broker;
+    const known = registry.getServiceList;
+    registry.getServiceList = () => [{ name: 'rollups', nodeID: 'another' }, ...known.call(registry, {})] as never;
     expect(await node.broker.call('rollups.run')).toEqual({ complete: false, steps: 0, rows: 0 });
-    await node.parts.sql.query(`update shards set owner = $1 where shard = 0`, [node.parts.settings.nodeId]);
+    registry.getServiceList = known;
   });
 
   it('are answered by hour and day', async () => {

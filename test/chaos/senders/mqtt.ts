@@ -3,8 +3,15 @@ import mqtt, { type MqttClient } from 'mqtt';
 import { Lane, type Sent } from './lane.ts';
 
 const IN_FLIGHT = 100;
+/** Of MQTT 5: the broker has taken the message and given it to nobody. */
+const NO_MATCHING_SUBSCRIBERS = 16;
 
-/** QoS 1 to Mosquitto, one reading a message, many in flight. Mosquitto acknowledges once it keeps the message for the mesh. */
+/**
+ * QoS 1 to Mosquitto, one reading a message, many in flight. Mosquitto acknowledges once it keeps the message for the mesh.
+ * It forgets shared subscriptions when it restarts (ordinary ones it restores), and until an ingest node subscribes again
+ * it acknowledges and drops. With MQTT 5 it says so, and a device that wants nothing lost takes that for no
+ * acknowledgement; one that speaks MQTT 3.1.1 cannot know.
+ */
 export class MqttLane extends Lane {
   readonly way = 'mqtt';
   #url = '';
@@ -16,7 +23,7 @@ export class MqttLane extends Lane {
 
   async run(): Promise<void> {
     while (!this.finished) {
-      const client = mqtt.connect(this.#url, { reconnectPeriod: 0, connectTimeout: 5_000 });
+      const client = mqtt.connect(this.#url, { protocolVersion: 5, reconnectPeriod: 0, connectTimeout: 5_000 });
       client.on('error', () => undefined);
       const gone = new Promise<false>((resolve) => client.once('close', () => resolve(false)));
       const here = await Promise.race([
@@ -53,9 +60,12 @@ export class MqttLane extends Lane {
   #publish(client: MqttClient, sent: Sent, gone: Promise<false>): Promise<boolean> {
     const payload = JSON.stringify(this.bodyOf(sent));
     const acknowledged = new Promise<boolean>((resolve) => {
-      client.publish(`twins/${sent.asset.twinId.replace(':', '/')}/telemetry`, payload, { qos: 1 }, (error) =>
-        resolve(!error),
-      );
+      const topic = `twins/${sent.asset.twinId.replace(':', '/')}/telemetry`;
+      client.publish(topic, payload, { qos: 1 }, (error, packet) => {
+        const dropped = (packet as { reasonCode?: number } | undefined)?.reasonCode === NO_MATCHING_SUBSCRIBERS;
+        if (dropped) this.ledger.refused('MQTT: no matching subscribers');
+        resolve(!error && !dropped);
+      });
     });
     return Promise.race([acknowledged, gone]);
   }
