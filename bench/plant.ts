@@ -33,6 +33,9 @@ export interface Vitals {
   heapBytes: number;
 }
 
+/** Environment of a node whose garbage the bench collects. */
+export const INSPECTED = { NODE_OPTIONS: '--inspect=127.0.0.1:0' } as const;
+
 export class Plant {
   readonly postgres: PostgresServer;
   readonly nats: NatsServer;
@@ -142,6 +145,21 @@ export class Plant {
       rssBytes: read('process_resident_memory_bytes'),
       heapBytes: read('nodejs_heap_size_used_bytes') + read('nodejs_external_memory_bytes'),
     };
+  }
+
+  /** Has a node collect what it no longer needs, through its inspector: it has to be started with `INSPECTED`. */
+  async collectGarbage(name: string): Promise<void> {
+    const [, url] = await this.nodes.get(name)!.until(/Debugger listening on (ws:\/\/\S+)/);
+    const socket = new WebSocket(url);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        socket.onopen = () => socket.send(JSON.stringify({ id: 1, method: 'HeapProfiler.collectGarbage' }));
+        socket.onmessage = () => resolve();
+        socket.onerror = () => reject(new Error(`the inspector of ${name} does not answer`));
+      });
+    } finally {
+      socket.close();
+    }
   }
 
   /** Bytes of write-ahead log so far. */

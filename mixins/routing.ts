@@ -15,6 +15,7 @@ import { isTwinId } from '../actors/protocol/twin-id.ts';
  *     answered `not_owner`, or not at all, changes a twin at most once.
  *  2  Tries end with the deadline of the call, and a read before that with the last committed state (`lastResort`).
  *  3  A node that did not answer is passed over for a while where others can.
+ *  4  A call about no twin is sent again only where once more does no harm: its node may have done it before it went.
  */
 export interface CallMark {
   /** The same over all tries of one call. */
@@ -117,7 +118,7 @@ export function routing(): Middleware {
         };
         const outer: Tried = Promise.resolve().then(() =>
           twinId === null
-            ? again(attempt, route, action, params, options)
+            ? again(broker, attempt, route, action, params, options)
             : toOwner(attempt, route, twinId, action, params, options),
         );
         return outer;
@@ -141,7 +142,8 @@ async function toOwner(
   const deadline = started + (options.timeout || DEFAULT_DEADLINE_MS);
   const isRead = READS.has(action);
   const patience = isRead ? Math.min(deadline, started + READ_PATIENCE_MS) : deadline;
-  const meta = { ...options.meta, callId: randomUUID() };
+  // Of this call and no other: a caller that was itself called, or has called before, brings the marks of those calls along.
+  const meta = { ...options.meta, callId: randomUUID(), lastResort: false };
   let tryMs = TRY_MS;
   for (let pauseMs = PAUSE_MS.first; ; pauseMs = Math.min(PAUSE_MS.most, pauseMs * 2)) {
     const left = deadline - performance.now();
@@ -166,8 +168,9 @@ async function toOwner(
 
 const READS = new Set(['twins.get']);
 
-/** Calls about no twin: a read that a node did not answer is asked of another, once. */
+/** Calls about no twin: what a node took along when it went is asked of another, once. */
 async function again(
+  broker: ServiceBroker,
   next: Call,
   route: Route,
   action: string,
@@ -177,9 +180,20 @@ async function again(
   try {
     return await next(action, params, options);
   } catch (error) {
-    if (!suspect(route, error) || options.nodeID !== undefined || !isUnsent(error)) throw error;
+    if (!suspect(route, error) || options.nodeID !== undefined || !isLeft(error) || !isHarmless(broker, action))
+      throw error;
     return next(action, params, options);
   }
+}
+
+/** Reads, and telemetry, which twins recognise. */
+function isHarmless(broker: ServiceBroker, action: string): boolean {
+  if (action.startsWith('ingest.')) return true;
+  const offered = broker.registry.getActionEndpoints(action) as unknown as {
+    endpoints: { action: { rest?: string | string[] } }[];
+  } | null;
+  const rest = [offered?.endpoints[0]?.action.rest ?? []].flat();
+  return rest.length > 0 && rest.every((route) => route.startsWith('GET '));
 }
 
 interface Failure {
@@ -192,21 +206,22 @@ interface Failure {
 /** Another node should answer, now or in a moment. */
 function isElsewhere(error: unknown): boolean {
   const { name, code } = (error ?? {}) as Failure;
-  return code === 'not_owner' || code === 'unavailable' || SILENT.has(name ?? '') || UNSENT.has(name ?? '');
+  return code === 'not_owner' || code === 'unavailable' || SILENT.has(name ?? '') || UNANSWERED.has(name ?? '');
 }
 
 const SILENT = new Set(['RequestTimeoutError']);
-/** The call has reached nobody. */
-const UNSENT = new Set(['ServiceNotFoundError', 'ServiceNotAvailableError', 'RequestRejectedError']);
+/** Nobody is there to answer: none was, or the node went while it had the call. */
+const UNANSWERED = new Set(['ServiceNotFoundError', 'ServiceNotAvailableError', 'RequestRejectedError']);
 
-function isUnsent(error: unknown): boolean {
+/** The node went away with the call; it may have done what it was asked. */
+function isLeft(error: unknown): boolean {
   return (error as Failure).name === 'RequestRejectedError';
 }
 
 /** Remembers a node that did not answer; false where the error says nothing about one. */
 function suspect(route: Route, error: unknown): boolean {
   const { name, nodeID, data } = (error ?? {}) as Failure;
-  if (!SILENT.has(name ?? '') && !isUnsent(error)) return false;
+  if (!SILENT.has(name ?? '') && !isLeft(error)) return false;
   const node = data?.nodeID ?? nodeID;
   if (node !== undefined) route.suspects.set(node, performance.now() + SUSPECT_MS);
   if (route.suspects.size > 1_000) route.suspects.clear();

@@ -1,45 +1,14 @@
-import type { Readable } from 'node:stream';
 import type { Context } from 'moleculer';
 import type { SubmitResult } from '../actors/ingress/intake.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
-import { deadLetterFeed } from './dead-letters/feed.ts';
+import { FILTER_PARAMS } from './dead-letters/filter-params.ts';
 import { type LetterFilter, lettersToReplay, listLetters, markReplayed } from './dead-letters/letters.ts';
 import { type ReplayResult, replayLetters } from './dead-letters/replay.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
-import { SSE_HEADERS } from './gateway/sse.ts';
 
-/** What was refused, and why: to look through, to watch, and to send again once the reason is mended. */
-interface DeadLetterDesk {
-  news: Set<() => void>;
-}
-
+/** What was refused, and why: to look through, and to send again once the reason is mended. `streams` shows it as it comes. */
 type LetterContext<Params> = Context<Params, CallMeta>;
-
-const FILTER_PARAMS = {
-  code: {
-    type: 'string',
-    pattern: /^[a-z_]{1,40}$/,
-    optional: true,
-    description: 'Why it was refused.',
-    example: 'out_of_range',
-  },
-  source: {
-    type: 'string',
-    min: 1,
-    max: 512,
-    optional: true,
-    description: 'Where it came in: `protocol:address`, or the protocol alone.',
-    example: 'mqtt',
-  },
-  twinId: {
-    type: 'string',
-    max: 160,
-    optional: true,
-    description: 'The twin it was for, where that is known.',
-    example: 'machine:MACHINE_001',
-  },
-} as const;
 
 const LETTER_SCHEMA = {
   type: 'object',
@@ -60,7 +29,7 @@ const LETTER_SCHEMA = {
 /** Letters of one replay: it answers within a request. */
 const MAX_REPLAY = 500;
 
-const deadLetters: PartsSchema<DeadLetterDesk> = {
+const deadLetters: PartsSchema = {
   name: 'dead-letters',
   metadata: { role: 'ingest' },
   mixins: [partsMixin],
@@ -74,32 +43,6 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
       handler(ctx: LetterContext<LetterFilter & { limit: number; cursor?: string }>) {
         const { limit, cursor, ...filter } = ctx.params;
         return listLetters(this.parts.sql, filter, { limit, cursor });
-      },
-    },
-
-    stream: {
-      rest: 'GET /api/v1/dead-letters/stream',
-      role: 'viewer',
-      params: { ...FILTER_PARAMS },
-      openapi: {
-        summary: 'Dead letters as they come',
-        description: 'Server-sent events `dead-letter`. `Last-Event-ID` goes on after that letter.',
-        tags: ['dead letters'],
-        stream: 'sse',
-      },
-      async handler(ctx: LetterContext<LetterFilter>): Promise<Readable> {
-        const { sql, clock } = this.parts;
-        const onNews = (listener: () => void) => {
-          this.news.add(listener);
-          return () => this.news.delete(listener);
-        };
-        const { code, source, twinId } = ctx.params;
-        const stream = await deadLetterFeed(sql, { code, source, twinId }, ctx.meta.request?.lastEventId, {
-          clock,
-          onNews,
-        });
-        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
-        return stream;
       },
     },
 
@@ -177,16 +120,6 @@ const deadLetters: PartsSchema<DeadLetterDesk> = {
         }
       },
     },
-  },
-
-  events: {
-    'dead-letters.stored'() {
-      for (const listener of this.news ?? []) listener();
-    },
-  },
-
-  created() {
-    this.news = new Set();
   },
 };
 

@@ -10,7 +10,10 @@ import { KIND, METRIC, START_END_PARAMS, type StartEndParams, spanOfStartEnd, TW
 import { MOTE, moteTwinId } from './sensors/mote.ts';
 import { MOTE_ID } from './sensors/mote-schema.ts';
 
-/** History as files. */
+/**
+ * History as files. It runs where the reader is connected: over the mesh a slow reader would not slow the query down, and
+ * one that goes away would not end it.
+ */
 interface ExportParams extends StartEndParams {
   kind: string;
   mote_id?: string;
@@ -20,7 +23,7 @@ interface ExportParams extends StartEndParams {
 
 const service: PartsSchema = {
   name: 'export',
-  metadata: { role: 'history' },
+  metadata: { role: 'gateway' },
   mixins: [partsMixin],
 
   actions: {

@@ -3,6 +3,9 @@ import type { Context } from 'moleculer';
 import type { Entry } from '../actors/protocol/entry.ts';
 import type { TwinEvent } from '../actors/protocol/event.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { deadLetterFeed } from './dead-letters/feed.ts';
+import { FILTER_PARAMS } from './dead-letters/filter-params.ts';
+import type { LetterFilter } from './dead-letters/letters.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { SSE_HEADERS } from './gateway/sse.ts';
 import { EVENT_TYPE } from './twins/event-type.ts';
@@ -11,7 +14,7 @@ import { RemoteTwins } from './twins/remote-twin.ts';
 import { type StreamedHost, twinStream } from './twins/twin-stream.ts';
 
 /**
- * What is followed live, server-sent: one twin, or the events of the fleet. It runs where the reader is connected, so that
+ * What is followed live, server-sent: one twin, the events of the fleet, or dead letters. It runs where the reader is connected, so that
  * a reader that goes away ends here, and hears of other nodes through the mesh: their entries by lease (remote-twin.ts),
  * their events by marks (how far each shard has come), which it reads from the store.
  */
@@ -20,6 +23,7 @@ interface Streams {
   remote: RemoteTwins | undefined;
   source: EventSource;
   marked: Set<(marks: readonly Mark[]) => void>;
+  letters: Set<() => void>;
 }
 
 const service: PartsSchema<Streams> = {
@@ -79,9 +83,39 @@ const service: PartsSchema<Streams> = {
         return stream;
       },
     },
+
+    letters: {
+      rest: 'GET /api/v1/dead-letters/stream',
+      role: 'viewer',
+      params: { ...FILTER_PARAMS },
+      openapi: {
+        summary: 'Dead letters as they come',
+        description: 'Server-sent events `dead-letter`. `Last-Event-ID` goes on after that letter.',
+        tags: ['dead letters'],
+        stream: 'sse',
+      },
+      async handler(ctx: Context<LetterFilter, CallMeta>): Promise<Readable> {
+        const { sql, clock } = this.parts;
+        const onNews = (listener: () => void) => {
+          this.letters.add(listener);
+          return () => this.letters.delete(listener);
+        };
+        const { code, source, twinId } = ctx.params;
+        const stream = await deadLetterFeed(sql, { code, source, twinId }, ctx.meta.request?.lastEventId, {
+          clock,
+          onNews,
+        });
+        ctx.meta.$responseHeaders = { ...SSE_HEADERS };
+        return stream;
+      },
+    },
   },
 
   events: {
+    /** Those of this node; letters of others are found by looking. */
+    'dead-letters.stored'() {
+      for (const listener of this.letters ?? []) listener();
+    },
     'events.committed'(ctx: Context<{ marks: Mark[] }>) {
       if (ctx.nodeID === this.broker.nodeID && this.parts.hosts) return;
       for (const listener of this.marked) listener(ctx.params.marks);
@@ -91,6 +125,7 @@ const service: PartsSchema<Streams> = {
   async started() {
     const { hosts, directory, clock, settings } = this.parts;
     this.marked = new Set();
+    this.letters = new Set();
     this.source = {
       onEvents: (listener: (events: TwinEvent[]) => void) => (hosts ? this.parts.host.onEvents(listener) : () => {}),
       onMarks: (listener) => {

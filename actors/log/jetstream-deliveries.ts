@@ -4,7 +4,7 @@ import { messageOf } from '../protocol/errors.ts';
 import type { NatsLogger } from './jetstream-connection.ts';
 import { type Delivery, ShardReader } from './jetstream-reader.ts';
 import type { LogCounters } from './jetstream-status.ts';
-import type { LogStream } from './jetstream-stream.ts';
+import { isNoStream, type LogStream } from './jetstream-stream.ts';
 import type { LogMessage } from './port.ts';
 
 /**
@@ -25,6 +25,8 @@ export interface DeliveriesOptions {
   decode(shard: number, position: number, appendedAt: number, message: Msg): LogMessage | null;
   /** What is known of the log may not hold any more, although the connection stood. */
   doubted(): void;
+  /** There is no stream, or another one than before. */
+  streamGone(): void;
 }
 
 interface Looked {
@@ -49,6 +51,7 @@ export class Deliveries {
   readonly logger: NatsLogger | undefined;
   readonly decode: DeliveriesOptions['decode'];
   readonly doubted: () => void;
+  readonly streamGone: () => void;
   readonly #stream: LogStream;
   readonly #connection: NatsConnection;
   readonly #maxBufferedBytes: number;
@@ -78,6 +81,7 @@ export class Deliveries {
     this.logger = options.logger;
     this.decode = options.decode;
     this.doubted = options.doubted;
+    this.streamGone = options.streamGone;
     this.#maxBufferedBytes = options.maxBufferedBytes;
     this.#inbox = createInbox();
     this.#subscription = connection.subscribe(`${this.#inbox}.>`, { callback: (_, message) => this.#arrived(message) });
@@ -226,6 +230,7 @@ export class Deliveries {
       return await this.#findStalls();
     } catch (error) {
       this.logger?.warn({ error: messageOf(error) }, 'the log could not be looked over');
+      if (isNoStream(error)) this.streamGone();
       return [];
     } finally {
       this.#looking = false;
@@ -233,7 +238,12 @@ export class Deliveries {
   }
 
   async #findStalls(): Promise<number[]> {
-    const { subjects = {} } = (await this.#stream.info(true)).state;
+    const info = await this.#stream.info(true);
+    if (this.#stream.isAnother(info)) {
+      this.streamGone();
+      return [];
+    }
+    const { subjects = {} } = info.state;
     const looked = new Map<number, Looked>();
     const suspects: ShardReader[] = [];
     for (const reader of this.#readers.values()) {

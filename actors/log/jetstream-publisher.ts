@@ -49,6 +49,7 @@ export class Publisher {
   readonly #counters: LogCounters;
   readonly #maxInFlightBytes: number;
   readonly #stream: string;
+  readonly #nobody: (() => void) | undefined;
   readonly #inbox: string;
   readonly #subscription: Subscription;
   readonly #underWay = new Map<string, Outgoing>();
@@ -62,13 +63,20 @@ export class Publisher {
   constructor(
     connection: NatsConnection,
     stream: string,
-    options: { clock: Clock; counters: LogCounters; maxInFlightBytes: number },
+    options: {
+      clock: Clock;
+      counters: LogCounters;
+      maxInFlightBytes: number;
+      /** Nobody listens for what is appended: there is no stream, or JetStream is away. */
+      nobody?(): void;
+    },
   ) {
     this.#connection = connection;
     this.#stream = stream;
     this.#clock = options.clock;
     this.#counters = options.counters;
     this.#maxInFlightBytes = options.maxInFlightBytes;
+    this.#nobody = options.nobody;
     this.#inbox = createInbox();
     this.#subscription = connection.subscribe(`${this.#inbox}.*`, {
       callback: (_, message) => this.#answered(message),
@@ -156,6 +164,7 @@ export class Publisher {
     const outgoing = this.#settle(message.subject);
     if (!outgoing) return;
     this.#next();
+    if (message.data.length === 0) this.#nobody?.();
     const answer = parse(message);
     if ('refusal' in answer) {
       outgoing.reject(answer.refusal);

@@ -1,6 +1,7 @@
 import { AckPolicy, DeliverPolicy, type Msg } from 'nats';
 import { messageOf } from '../protocol/errors.ts';
 import type { Deliveries } from './jetstream-deliveries.ts';
+import { isNoStream } from './jetstream-stream.ts';
 import type { LogMessage, LogReader } from './port.ts';
 
 /**
@@ -246,6 +247,7 @@ export class ShardReader implements LogReader {
       } catch (error) {
         if (stale() || !this.#deliveries.connected) return;
         this.#deliveries.complain(this.shard, messageOf(error));
+        if (isNoStream(error)) this.#deliveries.streamGone();
         this.#deliveries.clock.after(this.#remakeMs, () => void attempt());
         this.#remakeMs = Math.min(this.#remakeMs * 2, REMAKE_MS.most);
         return;

@@ -62,6 +62,8 @@ export class LogStream {
 
   /** Position up to which each shard has been trimmed by us. */
   readonly #trimmed = new Map<number, number>();
+  /** When the stream that we know was made, as the server says. */
+  #made = '';
 
   constructor(settings: StreamSettings, connection: NatsConnection, manager: JetStreamManager) {
     this.settings = settings;
@@ -90,6 +92,11 @@ export class LogStream {
 
   subject(shard: number): string {
     return `${this.settings.prefix}.log.${shard}`;
+  }
+
+  /** Whether this is not the stream that was there before: it was removed and made anew, and its numbers begin again. */
+  isAnother({ created }: Pick<StreamInfo, 'created'>): boolean {
+    return String(created) !== this.#made;
   }
 
   info(withSubjects = false): Promise<StreamInfo> {
@@ -190,8 +197,8 @@ export class LogStream {
     }
   }
 
-  /** Creates the stream, or changes what differs from our settings. */
-  async configure(logger: NatsLogger | undefined): Promise<void> {
+  /** Creates the stream, or changes what differs from our settings. Answers whether it is another one than before. */
+  async configure(logger: NatsLogger | undefined): Promise<boolean> {
     const { stream, prefix, maxBytes, replicas } = this.settings;
     const wanted: Partial<StreamConfig> & { name: string } = {
       name: stream,
@@ -214,10 +221,11 @@ export class LogStream {
       found = await this.info();
     } catch (error) {
       if (apiCode(error) !== NO_STREAM) throw failure(error);
-      await this.#change('created', () => this.#manager.streams.add(wanted));
+      found = await this.#change('created', () => this.#manager.streams.add(wanted));
       logger?.info({ stream, maxBytes, replicas }, 'log stream created');
-      return;
     }
+    const another = this.#made !== '' && this.isAnother(found);
+    this.#made = String(found.created);
     const config = found.config as unknown as Record<string, unknown>;
     for (const fixed of ['storage', 'retention'] as const) {
       if (config[fixed] !== wanted[fixed])
@@ -241,14 +249,15 @@ export class LogStream {
       const is = config[name] ?? (name === 'max_msg_size' ? -1 : undefined);
       return JSON.stringify(is) !== JSON.stringify(value);
     });
-    if (differs.length === 0) return;
+    if (differs.length === 0) return another;
     await this.#change('updated', () => this.#manager.streams.update(stream, wanted));
     logger?.warn({ stream, changed: Object.fromEntries(differs) }, 'log stream updated');
+    return another;
   }
 
-  async #change(what: string, change: () => Promise<unknown>): Promise<void> {
+  async #change(what: string, change: () => Promise<StreamInfo>): Promise<StreamInfo> {
     try {
-      await change();
+      return await change();
     } catch (error) {
       if (error instanceof NatsError && error.isJetStreamError())
         throw new TwinmeshError(
@@ -270,6 +279,11 @@ function atLeast(version: string | undefined, major: number, minor: number): boo
 /** RFC 3339 with nanoseconds → ms, cut off; the same rule as for the nanoseconds of a delivery. */
 export function millisecondsOf(timestamp: string): number {
   return Date.parse(timestamp.replace(/(\.\d{3})\d+/, '$1'));
+}
+
+/** The server has no such stream: somebody removed it, or its disk is another one. */
+export function isNoStream(error: unknown): boolean {
+  return apiCode(error) === NO_STREAM;
 }
 
 export function apiCode(error: unknown): number {

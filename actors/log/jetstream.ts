@@ -24,6 +24,8 @@ import type { Appended, Log, LogBatch, LogMark, LogMessage, LogReader, MessageOu
  *  2  A message that cannot be decoded is told of (`onUndecodable`, with its bytes), counted and skipped; it stays in the
  *     stream until later ones of its shard have been committed.
  *  3  `connections` moves before anything learnt over the next connection can be used.
+ *  4  A stream that was removed under a standing connection is made anew, and that counts as a lost connection: what was
+ *     known of the one before says nothing of this one.
  */
 export interface JetStreamLogOptions {
   /** An open connection, which stays the caller's; or how to make one, which the log closes with itself. */
@@ -62,6 +64,8 @@ const IN_FLIGHT_BYTES = 32 * 1024 * 1024;
 const BUFFERED_BYTES = 32 * 1024 * 1024;
 const ASK_AFTER_MS = 2_000;
 const CLOSE_MS = 5_000;
+/** A stream that is missing is looked for so often at most. */
+const RESTORE_EVERY_MS = 2_000;
 
 export class JetStreamLog implements Log {
   readonly durable = true;
@@ -78,6 +82,7 @@ export class JetStreamLog implements Log {
   readonly #askers = new Map<number, Map<number, { id: string; token: string }>>();
   #connected = true;
   #closed = false;
+  #restoredAt = Number.NEGATIVE_INFINITY;
 
   /** Throws `bad_settings` for a stream that cannot be as it has to be, `unavailable` when JetStream does not answer. */
   static async open(options: JetStreamLogOptions): Promise<JetStreamLog> {
@@ -108,6 +113,7 @@ export class JetStreamLog implements Log {
       clock,
       counters,
       maxInFlightBytes: options.maxInFlightBytes ?? IN_FLIGHT_BYTES,
+      nobody: () => void this.#restore(),
     });
     this.#deliveries = new Deliveries(stream, connection, {
       clock,
@@ -118,6 +124,7 @@ export class JetStreamLog implements Log {
       doubted: () => {
         this.connections++;
       },
+      streamGone: () => void this.#restore(),
     });
     this.#commits = new Commits(connection, {
       clock,
@@ -278,11 +285,35 @@ export class JetStreamLog implements Log {
     }
   }
 
+  /** Invariant 4. */
+  async #restore(): Promise<void> {
+    const { clock, logger } = this.#options;
+    if (this.#closed || !this.#connected || clock.monotonic() - this.#restoredAt < RESTORE_EVERY_MS) return;
+    this.#restoredAt = clock.monotonic();
+    const { connections } = this;
+    let another: boolean;
+    try {
+      another = await this.#stream.configure(logger);
+    } catch (error) {
+      logger?.error({ error: messageOf(error) }, 'the stream of the log is not as it has to be');
+      return;
+    }
+    if (!another || this.#closed || !this.#connected) return;
+    if (this.connections === connections) this.connections++;
+    logger?.error({ stream: this.#stream.settings.stream }, 'the stream of the log is another one than before');
+    this.#parted();
+    this.#whole();
+  }
+
   #lost(): void {
     // also when it is lost again before it was whole
     this.connections++;
     if (!this.#connected) return;
     this.#connected = false;
+    this.#parted();
+  }
+
+  #parted(): void {
     this.#publisher.disconnected();
     this.#deliveries.disconnected();
     this.#commits.disconnected();
@@ -299,8 +330,12 @@ export class JetStreamLog implements Log {
       this.#options.logger?.error({ error: messageOf(error) }, 'the stream of the log is not as it has to be');
     }
     if (this.#closed || this.connections !== connections) return;
-    this.#stream.forgetTrimmed();
     this.#connected = true;
+    this.#whole();
+  }
+
+  #whole(): void {
+    this.#stream.forgetTrimmed();
     this.#publisher.reconnected();
     this.#deliveries.reconnected();
     this.#commits.reconnected();

@@ -5,7 +5,6 @@ import type { Emitted } from '../protocol/event.ts';
 import type { Kind } from '../protocol/kind.ts';
 import type { Outcome, Reading } from '../protocol/reading.ts';
 import type { Tracer } from '../protocol/trace.ts';
-import { twinIdOf } from '../protocol/twin-id.ts';
 import { Activation } from './activation.ts';
 import { refuse } from './commands.ts';
 import type { HostCounters } from './host-api.ts';
@@ -86,7 +85,7 @@ export function foldMessages(
     const { readings } = message;
     while (current.index < readings.length && judged < budget) {
       const reading = readings[current.index];
-      const activation = shard.twins.get(twinIdOf(reading.kind, reading.id));
+      const activation = shard.twins.of(reading.kind, reading.id);
       if (activation === undefined) return judged;
       const key = context.condemned.size > 0 ? condemnedKey(message.id, current.index) : '';
       const verdict = context.condemned.get(key);

@@ -1,3 +1,4 @@
+import type { LogMessage } from '../log/port.ts';
 import { sleep } from '../protocol/clock.ts';
 import { TwinmeshError } from '../protocol/errors.ts';
 import { twinIdOf } from '../protocol/twin-id.ts';
@@ -126,27 +127,32 @@ export class Gathering {
   /** Takes messages from the log and names the twins that have to be resident. */
   #collect(shard: HostedShard, share: number, missing: Map<HostedShard, Set<string>>): void {
     let ids: Set<string> | null = null;
+    const { twins } = shard;
     const want = (twinId: string): void => {
-      if (shard.twins.has(twinId)) return;
+      if (twins.has(twinId)) return;
       if (ids === null) {
         ids = missing.get(shard) ?? new Set();
         missing.set(shard, ids);
       }
       ids.add(twinId);
     };
+    const wantAll = ({ readings }: LogMessage, from: number): void => {
+      for (let i = from; i < readings.length; i++) {
+        const { kind, id } = readings[i];
+        if (twins.of(kind, id) === undefined) want(twinIdOf(kind, id));
+      }
+    };
     if (!shard.draining && shard.readable && shard.doubted === 0 && shard.inbox.length === 0) {
       const taken = shard.reader!.take(share);
       if (taken.length === 0) shard.readable = false;
-      for (const message of taken) {
-        shard.inbox.push(message);
-        for (const reading of message.readings) want(twinIdOf(reading.kind, reading.id));
-      }
+      for (const message of taken) shard.inbox.push(message);
+      if (taken.length > 0) shard.seenResident = -1;
     }
     // a twin may have left memory since its message was taken
-    const waiting = shard.current ?? (shard.inbox.length > 0 ? { message: shard.inbox[0], index: 0 } : null);
-    if (waiting !== null) {
-      const { readings } = waiting.message;
-      for (let i = waiting.index; i < readings.length; i++) want(twinIdOf(readings[i].kind, readings[i].id));
+    if (shard.seenResident !== twins.departures) {
+      if (shard.current !== null) wantAll(shard.current.message, shard.current.index);
+      for (const message of shard.inbox) wantAll(message, 0);
+      if (ids === null) shard.seenResident = twins.departures;
     }
     for (const { twinId } of shard.commands) want(twinId);
     for (const { twinId } of shard.reads) want(twinId);
@@ -244,7 +250,7 @@ export class Gathering {
     if (message === undefined) return false;
     const index = shard.current?.index ?? 0;
     const reading = message.readings[index];
-    const activation = shard.twins.get(twinIdOf(reading.kind, reading.id));
+    const activation = shard.twins.of(reading.kind, reading.id);
     if (activation === undefined || judgeReading(activation, reading) !== 'accepted') return true;
     const mark = suspicionOf(message.position, index, 0);
     if (shard.vouched === mark) return true;

@@ -6,6 +6,7 @@ import { type ShardRow, TWIN_KEYS_PER_SHARD } from '../store/port.ts';
 import type { Activation } from './activation.ts';
 import type { CommandOptions, CommandResult } from './host-api.ts';
 import type { Part } from './part.ts';
+import { Residents } from './residents.ts';
 
 export interface PendingCommand {
   twinId: string;
@@ -57,7 +58,9 @@ export class HostedShard {
   eventSeq: number;
   /** Event seq as committed: what sinks may deliver. */
   committedSeq: number;
-  readonly twins = new Map<string, Activation>();
+  readonly twins = new Residents();
+  /** `twins.departures` when the twins of all that waits here were last seen to be resident; −1: they have to be looked for. */
+  seenResident = -1;
   /** Activations with entries above their snapshot, oldest tail first. */
   readonly dirty = new Set<Activation>();
   readonly commands: PendingCommand[] = [];

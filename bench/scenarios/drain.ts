@@ -99,10 +99,9 @@ const scenario: Scenario = {
         { what: 'failed', value: callers.failed, unit: 'calls', atMost: 0 },
         { what: 'longest call', value: Math.max(...times), unit: 'ms' },
         {
-          what: 'longest time between two answers of a shard that moved',
+          what: 'longest that callers of a moved shard waited without any answer from it',
           value: Math.max(...gaps),
           unit: 'ms',
-          note: `a shard is asked every ${Math.round((1000 * SHARDS) / CALLS_PER_S)} ms on average, which is part of it`,
         },
         { what: 'drain of a node, longest', value: Math.max(...drains), unit: 'ms' },
       ] satisfies Figure[];
@@ -113,15 +112,21 @@ const scenario: Scenario = {
 };
 export default scenario;
 
-/** Between two answers of one shard, ms: the longest of the shards that moved. */
+/** How long a shard that moved left callers without any answer while at least one waited, ms: the longest. */
 function longestGap(calls: readonly Call[], moved: ReadonlySet<number>): number {
-  const answered = new Map<number, number>();
   let longest = 0;
-  for (const { shard, sentAt, tookMs } of [...calls].sort((a, b) => a.sentAt + a.tookMs - b.sentAt - b.tookMs)) {
-    if (!moved.has(shard)) continue;
-    const at = sentAt + tookMs;
-    longest = Math.max(longest, at - (answered.get(shard) ?? at));
-    answered.set(shard, at);
+  for (const shard of moved) {
+    const answers = calls
+      .filter((call) => call.shard === shard)
+      .map(({ sentAt, tookMs }) => ({ sentAt, at: sentAt + tookMs }))
+      .sort((a, b) => a.at - b.at);
+    // of this answer and those after it, the one that was asked first: since then somebody waits
+    const waitsSince = answers.map(({ sentAt }) => sentAt);
+    for (let i = answers.length - 2; i >= 0; i--) waitsSince[i] = Math.min(waitsSince[i], waitsSince[i + 1]);
+    answers.forEach(({ at }, i) => {
+      const before = i === 0 ? Number.NEGATIVE_INFINITY : answers[i - 1].at;
+      longest = Math.max(longest, at - Math.max(before, waitsSince[i]));
+    });
   }
   return longest;
 }

@@ -1,5 +1,5 @@
 import { Feed } from '../feed.ts';
-import { Plant, pause, sizeOf, spent, type Vitals } from '../plant.ts';
+import { INSPECTED, Plant, pause, sizeOf, spent, type Vitals } from '../plant.ts';
 import type { Figure, Scenario } from '../scenario.ts';
 
 const TWINS = sizeOf('TWINS', 1_000_000);
@@ -18,12 +18,15 @@ const scenario: Scenario = {
   name: 'million-twins',
   title: `${TWINS.toLocaleString('en-US')} motes over ${HOSTS.length} hosts, one reading each a minute; ${RESIDENT_MB} MB of them resident a host`,
   async run(say) {
-    const plant = await Plant.open({ shards: SHARDS, env: { MAX_RESIDENT_MB: String(RESIDENT_MB), ROLES: 'host' } });
+    const plant = await Plant.open({
+      shards: SHARDS,
+      env: { MAX_RESIDENT_MB: String(RESIDENT_MB), ROLES: 'host', ...INSPECTED },
+    });
     if (plant === null) return [];
     try {
       for (const name of HOSTS) await plant.start(name);
       await plant.balanced();
-      const empty = await vitals(plant);
+      const empty = await cleaned(plant);
       const feed = new Feed({ kind: 'mote', twins: TWINS, shards: SHARDS, perBatch: PER_BATCH });
 
       say(`first readings of ${TWINS} twins, as fast as they are taken`);
@@ -40,6 +43,9 @@ const scenario: Scenario = {
       say(
         `${Math.round(activations)} activations/s; CPU ${((cpu.total * 1e6) / TWINS).toFixed(0)} µs each, nodes ${((cpu.nodes * 1e6) / TWINS).toFixed(0)}`,
       );
+
+      const full = await cleaned(plant);
+      say(memoryText('filled', full, empty));
 
       say(`then ${RATE} readings/s for ${STEADY_S} s: the longest idle leave, and each reading brings one back`);
       const from = feed.published;
@@ -60,8 +66,9 @@ const scenario: Scenario = {
                 (select count(*) from twin_snapshots where latest)::float8 as snapshots`,
       );
       const lost = feed.published - rows;
-      const now = await vitals(plant);
-      const perResident = (now.rssBytes - empty.rssBytes) / now.resident;
+      const now = await cleaned(plant);
+      say(memoryText('at the end', now, empty));
+      const perResident = (full.heapBytes - now.heapBytes) / (full.resident - now.resident);
       const passive =
         (await plant.bytesOf('twins')) / twins + (await plant.bytesOf('twin_snapshots')) / Math.max(1, snapshots);
       say(
@@ -82,7 +89,7 @@ const scenario: Scenario = {
           what: 'memory of a resident mote',
           value: perResident,
           unit: 'bytes',
-          note: 'growth of both processes over their resident twins: what the collector has not taken yet and log buffers are in it; `resident` has the exact figure',
+          note: 'after a reading or two: heap and array buffers of both hosts after garbage collections, with many and with few of them resident; `resident` has those of two hours',
         },
         {
           what: 'a passive mote in the database: its row and its latest snapshot, with indexes',
@@ -98,6 +105,17 @@ const scenario: Scenario = {
   },
 };
 export default scenario;
+
+function memoryText(when: string, { resident, heapBytes, rssBytes }: Vitals, empty: Vitals): string {
+  const mb = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MB`;
+  return `${when}: ${resident} resident; after a collection ${mb(heapBytes)} of heap and buffers in both hosts, ${mb(empty.heapBytes)} of them when they were empty; ${mb(rssBytes)} of memory`;
+}
+
+/** After a garbage collection. */
+async function cleaned(plant: Plant): Promise<Vitals> {
+  await Promise.all(HOSTS.map((name) => plant.collectGarbage(name)));
+  return await vitals(plant);
+}
 
 async function vitals(plant: Plant): Promise<Vitals> {
   const all = await Promise.all(HOSTS.map((name) => plant.vitals(name)));

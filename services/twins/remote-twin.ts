@@ -7,14 +7,20 @@ import type { StreamedHost } from './twin-stream.ts';
 /**
  * A twin of another node, as a stream follows it: views and journal by calls that go to the owner, entries as they commit
  * by a lease that the owner is told of and that this node renews. A lease that is not renewed ends by itself, so that a
- * gateway that dies leaves nothing behind; entries that fall into a change of owner are found by their gap.
+ * gateway that dies leaves nothing behind. Every grant says how far the twin has come: what committed before it, or fell into
+ * a change of owner, is read from the journal at once.
  */
 export type CallTwin = <T>(action: string, params: { twinId: TwinId } & Record<string, unknown>) => Promise<T>;
 
 export const LEASE_MS = 15_000;
 
+interface Listener {
+  hear(entries: Entry[]): void;
+  reached(revision: number): void;
+}
+
 interface Watched {
-  listeners: Set<(entries: Entry[]) => void>;
+  listeners: Set<Listener>;
   ended: boolean;
 }
 
@@ -42,7 +48,11 @@ export class RemoteTwins implements StreamedHost {
     return this.#options.call('twins.entries', { twinId, after, limit });
   }
 
-  watch(twinId: TwinId, listener: (entries: Entry[]) => void): () => void {
+  watch(
+    twinId: TwinId,
+    hear: (entries: Entry[]) => void,
+    reached: (revision: number) => void = () => undefined,
+  ): () => void {
     let watched = this.#watched.get(twinId);
     if (watched === undefined) {
       watched = { listeners: new Set(), ended: false };
@@ -50,6 +60,7 @@ export class RemoteTwins implements StreamedHost {
       void this.#renew(twinId, watched);
     }
     const { listeners } = watched;
+    const listener = { hear, reached };
     listeners.add(listener);
     return () => {
       listeners.delete(listener);
@@ -61,14 +72,17 @@ export class RemoteTwins implements StreamedHost {
 
   /** What an owner sends under a lease. */
   hear(twinId: TwinId, entries: Entry[]): void {
-    for (const listener of this.#watched.get(twinId)?.listeners ?? []) listener(entries);
+    for (const listener of this.#watched.get(twinId)?.listeners ?? []) listener.hear(entries);
   }
 
   async #renew(twinId: TwinId, watched: Watched): Promise<void> {
     const { node, call, moved } = this.#options;
     while (!watched.ended) {
       // An owner that is not there now is asked again; meanwhile the stream's own looks find what is new.
-      await call('twins.watch', { twinId, node, leaseMs: LEASE_MS }).catch(() => undefined);
+      const granted = await call<{ revision: number }>('twins.watch', { twinId, node, leaseMs: LEASE_MS }).catch(
+        () => null,
+      );
+      if (granted !== null) for (const { reached } of [...watched.listeners]) reached(granted.revision);
       if (!watched.ended) await moved(twinId, LEASE_MS / 3);
     }
   }

@@ -1,5 +1,6 @@
 import { type Clock, systemClock, type TimerHandle } from '../../actors/protocol/clock.ts';
 import type { Entry } from '../../actors/protocol/entry.ts';
+import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { TwinId } from '../../actors/protocol/twin-id.ts';
 import type { TwinView } from '../../actors/protocol/view.ts';
 import type { TwinHost } from '../../actors/runtime/host-api.ts';
@@ -19,7 +20,10 @@ import { entryView } from './entry-view.ts';
  *     journal when there is room.
  *  4. Where the journal no longer reaches back, `event: reset` says so, and the stream starts anew from the view.
  */
-export type StreamedHost = Pick<TwinHost, 'get' | 'journal' | 'watch'>;
+export type StreamedHost = Pick<TwinHost, 'get' | 'journal'> & {
+  /** `reached`: the twin has committed up to this revision, whether or not the entries were told. */
+  watch(twinId: TwinId, listener: (entries: Entry[]) => void, reached?: (revision: number) => void): () => void;
+};
 
 export interface TwinStreamOptions {
   clock?: Clock;
@@ -78,7 +82,11 @@ class LiveTwin {
       maxBehind: 100_000,
       ...options,
     };
-    this.#unwatch = host.watch(twinId, (entries) => this.#hear(entries));
+    this.#unwatch = host.watch(
+      twinId,
+      (entries) => this.#hear(entries),
+      (revision) => this.#reach(revision),
+    );
   }
 
   open(view: TwinView, lastEventId: string | undefined): SseStream {
@@ -95,6 +103,10 @@ class LiveTwin {
     const resumed = revisionOf(lastEventId);
     if (lastEventId === undefined) {
       this.#begin(view);
+    } else if (resumed !== null && resumed > view.revision && isOld(view)) {
+      // While nobody owns the twin the view may lie behind what the reader has had.
+      this.#cursor = resumed;
+      stream.send({ event: 'twin', data: view });
     } else if (resumed === null || resumed > view.revision || view.revision - resumed > this.#options.maxBehind) {
       this.#reset(
         view,
@@ -129,6 +141,13 @@ class LiveTwin {
     if (this.#stream) void this.#pump();
   }
 
+  #reach(revision: number): void {
+    if (this.#closed || revision <= (this.#pending.at(-1)?.revision ?? this.#cursor)) return;
+    this.#target = Math.max(this.#target, revision);
+    this.#behind = true;
+    if (this.#stream) void this.#pump();
+  }
+
   #resume(): void {
     if (this.#viewWanted) this.#viewSoon();
     void this.#pump();
@@ -137,12 +156,11 @@ class LiveTwin {
   /** At each heartbeat the twin is asked, in case a broadcast went astray and no later one showed the jump. */
   #check(): undefined {
     if (this.#pumping || this.#pending.length > 0) return;
+    const cursor = this.#cursor;
     this.#host.get(this.#twinId).then(
-      ({ revision }) => {
-        if (this.#closed || revision <= this.#cursor) return;
-        this.#target = Math.max(this.#target, revision);
-        this.#behind = true;
-        void this.#pump();
+      (view) => {
+        if (view.revision < cursor && !this.#pumping && !isOld(view)) this.#reset(view, 'from the future');
+        else this.#reach(view.revision);
       },
       () => this.#stream?.finish(),
     );
@@ -195,7 +213,10 @@ class LiveTwin {
     }
     const last = page.at(-1)?.revision ?? 0;
     if (this.#cursor < Math.max(last, page.length < pageSize ? this.#target : 0)) {
-      this.#reset(await this.#host.get(this.#twinId), 'expired');
+      const view = await this.#host.get(this.#twinId);
+      // Nothing that was sent is sent again: the reader comes back when the twin has an owner.
+      if (view.revision < this.#cursor) throw new TwinmeshError('unavailable', `${this.#twinId} has no owner now.`);
+      this.#reset(view, 'expired');
     } else if (page.length >= pageSize) {
       this.#behind = true;
     }
@@ -238,6 +259,11 @@ class LiveTwin {
       stream.finish();
     }
   }
+}
+
+/** Whether more may have been committed than this view shows. */
+function isOld({ stale }: TwinView): boolean {
+  return stale !== null && stale !== undefined && stale.reason !== 'device silent';
 }
 
 function revisionOf(lastEventId: string | undefined): number | null {

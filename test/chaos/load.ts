@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TwinView } from '../../actors/protocol/view.ts';
@@ -103,7 +104,9 @@ export class Load {
       `${this.asked} twins were asked for, ${this.unanswered} of them in vain, ${VIEW_WITHIN_MS} ms twice`,
     );
     this.#options.print('judging the history');
-    const judgement = await judge(this.#mesh.audit, this.ledger, this.#views);
+    const all: string[] = [];
+    const judgement = await judge(this.#mesh.audit, this.ledger, this.#views, (violation) => all.push(violation));
+    writeFileSync(join(this.#mesh.folder, 'violations'), all.map((violation) => `${violation}\n`).join(''));
     const { faults } = this.ledger;
     judgement.verdicts.push({ name: 'wrong answers', violations: faults.length, examples: faults.slice(0, 5) });
     await this.ledger.close();

@@ -25,6 +25,8 @@ export interface MeshOptions {
   ack: 'log' | 'commit';
   servers: ReadonlySet<ServerName>;
   withoutFence: boolean;
+  /** The demo fleet publishes beside whatever else sends. */
+  demo?: boolean;
   /** Further settings of every node. */
   settings?: Record<string, string>;
   print(line: string): void;
@@ -79,7 +81,9 @@ export class Mesh {
     const { hosts, layout } = this.options;
     // The first one makes the tables; the others find them.
     if (layout !== 'split') {
-      await (await this.add('node-1', null)).ready(90_000);
+      // One of them plays the demo fleet, over the broker that all share.
+      const first = await this.add('node-1', null, layout === 'whole' && this.options.demo ? { DEMO: 'on' } : {});
+      await first.ready(90_000);
       const others: ChaosNode[] = [];
       for (let i = 2; i <= hosts; i++) others.push(await this.add(`node-${i}`, null));
       await Promise.all(others.map((node) => node.ready(90_000)));

@@ -281,6 +281,40 @@ describe.runIf(shared)('the log on JetStream', () => {
     expect(await log.look()).toEqual([]);
   });
 
+  it('makes a stream anew that somebody removed, and has everything that was known of the one before looked up again', async () => {
+    const given = options(shared!);
+    const log = await open(given);
+    let told = 0;
+    const reader = log.read(
+      5,
+      0,
+      () => {},
+      () => told++,
+    );
+    for (let i = 0; i < 3; i++) await log.append(batch(5));
+    const taken = await takes(reader, 3);
+    const waiting = log.append(batch(4), { wait: 'commit' });
+    const refused = expect(waiting).rejects.toMatchObject({ code: 'unavailable' });
+    await until(() => log.status().published === 4);
+    const before = log.connections;
+    await (await raw.jetstreamManager()).streams.delete(given.stream!);
+    const again = batch(5);
+    for (let took = false; !took; ) {
+      took = await log.append(again).then(
+        () => true,
+        () => new Promise<boolean>((resolve) => setTimeout(resolve, 20, false)),
+      );
+    }
+    // numbers begin again: whoever waits for the commit of a lost one must not be told of another that has its number
+    await refused;
+    await until(() => told > 0);
+    expect(log.connections).toBeGreaterThan(before);
+    expect(await log.at(5, taken[2].position)).toBeNull();
+    expect(await log.at(5, 1)).toMatchObject({ id: again.id });
+    const fresh = log.read(5, 0, () => {});
+    expect((await takes(fresh, 1))[0].id).toBe(again.id);
+  });
+
   it('reads on after a delivery was lost, without a gap and without anything twice', async () => {
     const given = options(shared!);
     const log = await open(given);

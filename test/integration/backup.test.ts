@@ -15,7 +15,8 @@ import { findPostgres } from '../servers/postgres.ts';
 
 /** Backup and restore with real servers: what was acknowledged is there once, and twins are what they were. */
 const PATIENCE_MS = 120_000;
-const BASE = Date.now() - 600_000;
+const BASE = Date.now() - 3_600_000;
+const STEP_MS = 100;
 const QUIET = Array.from({ length: 12 }, (_, i) => `Q${i}`);
 const BUSY = Array.from({ length: 4 }, (_, i) => `B${i}`);
 const silent = () => undefined;
@@ -75,6 +76,8 @@ describe.skipIf(nats === null || postgres === null)('a backup of a mesh', () => 
     const sending = (async () => {
       while (going) await sendAll(original, BUSY);
     })();
+    // it is waited for below
+    sending.catch(silent);
     await eventually(
       async () => sent.get(BUSY[0]) ?? 0,
       (n) => n > 20,
@@ -247,7 +250,7 @@ describe.skipIf(nats === null || postgres === null)('a backup of a mesh', () => 
   /** Resolves when they have been acknowledged. */
   async function send({ wire }: Cluster, id: string, numbers: readonly number[]): Promise<void> {
     const readings = numbers.map((n) => ({
-      at: BASE + n * 1_000,
+      at: BASE + n * STEP_MS,
       seq: n,
       values: { temperature: 60 + (n % 50), vibration: 1 + n / 1_000 },
     }));

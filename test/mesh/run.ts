@@ -78,7 +78,7 @@ class Demonstration {
       gateway: gateway?.url ?? null,
       key,
       keys: interactive ? KEYS : '',
-      happened: this.#happened,
+      happened: interactive ? this.#happened : [],
     });
   }
 
@@ -209,6 +209,7 @@ async function main(): Promise<number> {
     ack: 'log',
     servers: new Set(['nats'] as const),
     withoutFence: false,
+    demo: true,
     print,
   });
   try {

@@ -27,11 +27,13 @@ export async function judge(
   audit: Audit,
   ledger: Ledger,
   views: ReadonlyMap<string, TwinView[]>,
+  tell: (violation: string) => void,
 ): Promise<{ verdicts: Verdict[]; stored: number; events: number }> {
   const verdicts = new Map(CHECKERS.map(({ name }) => [name, { name, violations: 0, examples: [] as string[] }]));
   const note = (name: string, faults: readonly string[]): void => {
     const verdict = verdicts.get(name)!;
     verdict.violations += faults.length;
+    for (const fault of faults) tell(`${name}: ${fault}`);
     for (const fault of faults) if (verdict.examples.length < EXAMPLES) verdict.examples.push(fault);
   };
   let stored = 0;

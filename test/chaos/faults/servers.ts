@@ -20,8 +20,22 @@ function serverOf({ mesh: { servers } }: Scene, target: Stoppable): Running {
   return server;
 }
 
-/** Mosquitto keeps what it has acknowledged in memory and writes it down every second: that much a device sends again. */
-const MOSQUITTO_FORGETS_MS = 10_000;
+/**
+ * What Mosquitto 2.0 forgets though it has acknowledged it, and devices send again:
+ *  - killed, what it had not written down (it does every second);
+ *  - restarted in whatever way, its shared subscriptions (ordinary ones it restores): until an ingest node has subscribed
+ *    again it acknowledges and drops.
+ */
+const UNWRITTEN_MS = 10_000;
+const RESUBSCRIBED_AFTER_MS = 3_000;
+
+async function sendAgain({ ledger }: Scene, sinceMs: number): Promise<void> {
+  await sleep(RESUBSCRIBED_AFTER_MS);
+  ledger.resendSince(
+    sinceMs,
+    ledger.assets.filter((asset) => asset.way === 'mqtt'),
+  );
+}
 
 function kill(target: Stoppable): Fault {
   return {
@@ -34,10 +48,7 @@ function kill(target: Stoppable): Fault {
       const killedAt = Date.now();
       await sleep(downMs);
       await server.restart();
-      if (target === 'mosquitto') {
-        const assets = scene.ledger.assets.filter((asset) => asset.way === 'mqtt');
-        scene.ledger.resendSince(killedAt - MOSQUITTO_FORGETS_MS, assets);
-      }
+      if (target === 'mosquitto') await sendAgain(scene, killedAt - UNWRITTEN_MS);
       return `${Math.round(downMs)} ms down`;
     },
   };
@@ -48,9 +59,11 @@ function restart(target: Stoppable): Fault {
     name: 'restart',
     target,
     async inject(scene) {
-      const startedAt = performance.now();
+      const begunAt = Date.now();
       await serverOf(scene, target).restart();
-      return `${Math.round(performance.now() - startedAt)} ms`;
+      const tookMs = Date.now() - begunAt;
+      if (target === 'mosquitto') await sendAgain(scene, begunAt);
+      return `${tookMs} ms`;
     },
   };
 }

@@ -8,9 +8,7 @@ const NO_MATCHING_SUBSCRIBERS = 16;
 
 /**
  * QoS 1 to Mosquitto, one reading a message, many in flight. Mosquitto acknowledges once it keeps the message for the mesh.
- * It forgets shared subscriptions when it restarts (ordinary ones it restores), and until an ingest node subscribes again
- * it acknowledges and drops. With MQTT 5 it says so, and a device that wants nothing lost takes that for no
- * acknowledgement; one that speaks MQTT 3.1.1 cannot know.
+ * A broker that says in MQTT 5 that it gave the message to nobody has not done so.
  */
 export class MqttLane extends Lane {
   readonly way = 'mqtt';

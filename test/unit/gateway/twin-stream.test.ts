@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../../actors/protocol/clock.ts';
-import { twinStream } from '../../../services/twins/twin-stream.ts';
+import { type StreamedHost, twinStream } from '../../../services/twins/twin-stream.ts';
 import { FakeClock, settle } from './fake-clock.ts';
 import { FakeHost } from './fake-host.ts';
 import { SseReader } from './sse-reader.ts';
@@ -124,6 +124,62 @@ describe('twinStream', () => {
     await settle();
     expect(revisions(reader)).toEqual([1, 2, 3, 4, 5, 6]);
     reader.close();
+  });
+
+  it('closes a gap as soon as it is told how far the twin has come', async () => {
+    const host = new FakeHost();
+    let reached: (revision: number) => void = () => undefined;
+    const told = {
+      get: host.get.bind(host),
+      journal: host.journal.bind(host),
+      watch: (twinId: string, listener: Parameters<FakeHost['watch']>[1], tell?: typeof reached) => {
+        reached = tell ?? reached;
+        return host.watch(twinId, listener);
+      },
+    };
+    const reader = new SseReader(await twinStream(told, 'machine:M1', undefined, { clock: new FakeClock() }));
+    await settle();
+    host.mute = true;
+    host.commit(3);
+    await settle();
+    expect(revisions(reader)).toEqual([]);
+    reached(3);
+    await settle();
+    expect(revisions(reader)).toEqual([1, 2, 3]);
+    reached(2);
+    await settle();
+    expect(revisions(reader)).toEqual([1, 2, 3]);
+    reader.close();
+  });
+
+  it('believes a reader who has had more than an old view shows, until the owner knows better', async () => {
+    for (const [had, then] of [
+      [7, 'goes on'],
+      [20, 'resets'],
+    ] as const) {
+      const host = new FakeHost();
+      const clock = new FakeClock();
+      host.commit(8);
+      let old = true;
+      const owner: StreamedHost = {
+        get: async () => {
+          const view = await host.get('machine:M1');
+          return old ? { ...view, revision: 5, stale: { reason: 'not owner', since: '', remedy: '' } } : view;
+        },
+        journal: host.journal.bind(host),
+        watch: host.watch.bind(host),
+      };
+      const stream = await twinStream(owner, 'machine:M1', String(had), { clock, heartbeatMs: 1000 });
+      const reader = new SseReader(stream);
+      await settle();
+      expect(reader.received.map(({ event, id }) => [event, id])).toEqual([['twin', undefined]]);
+      old = false;
+      clock.advance(1000);
+      await settle();
+      expect(revisions(reader)).toEqual(then === 'goes on' ? [8] : []);
+      expect(reader.of('reset').map(({ data }) => data.reason)).toEqual(then === 'goes on' ? [] : ['from the future']);
+      reader.close();
+    }
   });
 
   it('keeps no more than it may for a reader that is slow, and loses nothing', async () => {

@@ -115,6 +115,54 @@ describe('routing', () => {
     expect(meta).toMatchObject({ lastResort: true });
   });
 
+  it('leaves the marks of one call out of the next one of the same caller', async () => {
+    const { caller, directory } = await mesh(['caller', 'a'], (_node, ctx) => ({ ...(ctx.meta as object) }));
+    caller.createService({
+      name: 'front',
+      actions: {
+        async ask(ctx) {
+          const first = await ctx.call<object, object>('twins.get', TWIN, { timeout: 200 });
+          directory.observe([{ shard: 0, owner: 'a', epoch: 1 }]);
+          return [first, await ctx.call('twins.desired', TWIN)];
+        },
+      },
+    });
+    await caller.waitForServices('front');
+    const [first, second] = await caller.call<{ lastResort: boolean; callId: string }[], object>('front.ask', {});
+    expect(first.lastResort).toBe(true);
+    expect(second.lastResort).toBe(false);
+    expect(second.callId).not.toBe(first.callId);
+  });
+
+  it('sends what a node took along when it went to another, unless that could do it twice', async () => {
+    const { caller } = await mesh(['caller', 'a', 'b'], () => null);
+    const asked: string[] = [];
+    for (const broker of brokers.filter(({ nodeID }) => nodeID !== 'caller')) {
+      const handler = () => {
+        asked.push(broker.nodeID);
+        if (asked.length > 1) return broker.nodeID;
+        // what a caller gets for calls that were under way when their node left the mesh
+        throw new moleculer.Errors.RequestRejectedError({ action: 'keys.create', nodeID: broker.nodeID });
+      };
+      broker.createService({
+        name: 'keys',
+        actions: {
+          list: { rest: 'GET /api/v1/keys', handler },
+          create: { rest: 'POST /api/v1/keys', handler },
+        },
+      } as never);
+    }
+    const offered = () =>
+      (caller.registry.getActionEndpoints('keys.create') as unknown as { endpoints: unknown[] } | null)?.endpoints;
+    while (offered()?.length !== 2) await new Promise((resolve) => setTimeout(resolve, 10));
+    const answer = await caller.call('keys.list');
+    expect(asked).toHaveLength(2);
+    expect(answer).toBe(asked[1]);
+    asked.length = 0;
+    await expect(caller.call('keys.create')).rejects.toMatchObject({ name: 'RequestRejectedError' });
+    expect(asked).toHaveLength(1);
+  });
+
   it('carries the headers of the answer to whoever called', async () => {
     const { caller, directory } = await mesh(['caller', 'a'], (_node, ctx) => {
       Object.assign(ctx.meta, { $responseHeaders: { ETag: '"rev:1"' } });
