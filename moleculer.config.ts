@@ -3,6 +3,7 @@ import type { BrokerOptions } from 'moleculer';
 import type { Logger } from 'pino';
 import type { Settings } from './config/settings.ts';
 import { natsAccess, natsOptions } from './mixins/nats-access.ts';
+import { oneName } from './mixins/one-name.ts';
 import { ErrorCarrier, OwnerStrategy, routing } from './mixins/routing.ts';
 import { tracedCalls } from './mixins/traced-calls.ts';
 import { processSettings } from './services/config-file.ts';
@@ -36,7 +37,7 @@ export function brokerOptions(settings: Settings, logger: Logger): BrokerOptions
     errorRegenerator: new ErrorCarrier(),
     middlewares: [
       ...(settings.otelExporterOtlpEndpoint === null ? [] : [tracedCalls()]),
-      ...(settings.natsUrl === null ? [] : [routing()]),
+      ...(settings.natsUrl === null ? [] : [oneName(), routing()]),
     ],
     // Moleculer's own default is none: a call that hangs would hang its caller for ever.
     requestTimeout: 30_000,

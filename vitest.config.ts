@@ -3,8 +3,9 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // A machine that is loaded ten times over must not fail what it would pass later.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     maxWorkers: 2,
     coverage: {
       provider: 'v8',

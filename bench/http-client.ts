@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   let text = '';
   for await (const chunk of process.stdin) text += chunk;
   const task = JSON.parse(text) as Task;
-  const agents = task.urls.map(() => new http.Agent({ keepAlive: true, maxSockets: 64 }));
+  const pools = task.urls.map(() => new http.Agent({ keepAlive: true, maxSockets: 64 }));
   const result: Times = { times: [], failed: [], lateMs: 0 };
   const open = new Set<Promise<void>>();
   const startedAt = performance.now();
@@ -39,17 +39,17 @@ async function main(): Promise<void> {
       if (late > result.lateMs) result.lateMs = late;
       const i = sent % task.urls.length;
       const path = task.path.replace('{n}', String((sent * 7919) % task.twins));
-      const one = ask(`${task.urls[i]}${path}`, agents[i], task.key, result).finally(() => open.delete(one));
+      const one = ask(`${task.urls[i]}${path}`, pools[i], task.key, result).finally(() => open.delete(one));
       open.add(one);
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   await Promise.all(open);
-  for (const agent of agents) agent.destroy();
+  for (const pool of pools) pool.destroy();
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }
 
-function ask(url: string, agent: http.Agent, key: string, result: Times): Promise<void> {
+function ask(url: string, pool: http.Agent, key: string, result: Times): Promise<void> {
   return new Promise((resolve) => {
     const from = performance.now();
     const failed = (why: string): void => {
@@ -57,7 +57,7 @@ function ask(url: string, agent: http.Agent, key: string, result: Times): Promis
       resolve();
     };
     http
-      .get(url, { agent, headers: { authorization: `Bearer ${key}` } }, (response) => {
+      .get(url, { agent: pool, headers: { authorization: `Bearer ${key}` } }, (response) => {
         response.resume();
         response.on('end', () => {
           if (response.statusCode !== 200) return failed(String(response.statusCode));

@@ -179,6 +179,20 @@ export class Plant {
     return bytes;
   }
 
+  /** What nodes have warned of, each sentence once with how often. */
+  complaints(): string[] {
+    const counts = new Map<string, number>();
+    for (const [name, { output }] of this.nodes)
+      for (const line of output.split('\n')) {
+        if (!line.startsWith('{')) continue;
+        const { level, msg } = JSON.parse(line) as { level?: number | string; msg?: string };
+        if (level === 'info' || level === 'debug' || (typeof level === 'number' && level < 40)) continue;
+        const text = `${name}: ${msg}`;
+        counts.set(text, (counts.get(text) ?? 0) + 1);
+      }
+    return [...counts].map(([text, n]) => `${n} × ${text}`);
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.nodes.keys()].map((name) => this.end(name)));
     await this.log.close();

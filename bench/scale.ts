@@ -44,6 +44,16 @@ export const ASSUMED = {
   gateways: { value: 3, unit: 'nodes', why: 'with the history role, for people and programs' },
   marksPerS: { value: 50, unit: 'broadcasts/s', why: 'at most, of a host that commits events (one every 20 ms)' },
   heartbeatS: { value: 2, unit: 's', why: 'between heartbeats of a node' },
+  maxConnections: {
+    value: 400,
+    unit: 'connections',
+    why: 'each is a process of PostgreSQL; a pooler in between would break the sessions that checkpoints rely on',
+  },
+  deliveriesPerS: {
+    value: 100_000,
+    unit: 'messages/s',
+    why: 'small ones, that a node and its NATS server still handle beside their work, all nodes together',
+  },
   cutsPerS: { value: 10, unit: 'cuts/s', why: 'of a busy host; twinmesh_cut_duration_ms tells what it is' },
 } as const;
 
@@ -69,7 +79,7 @@ export interface Cell {
   hotIndexGb: number;
   connections: Amount;
   broadcastsPerS: Amount;
-  fenceRowsPerS: Amount;
+  fenceRowsPerS: number;
   comeBackS: Amount;
 }
 
@@ -112,7 +122,7 @@ export function cellOf(m: Values, devices: number = ASSUMED.devicesACell.value):
     hotIndexGb: (devices * a.pageBytes) / 1e9,
     connections: of([nodes], (x) => x * a.pool),
     broadcastsPerS: of([hosts, nodes], (h, n) => h * a.marksPerS * (n - 1) + (n * (n - 1)) / a.heartbeatS),
-    fenceRowsPerS: of([hosts], (h) => Math.min(h * a.cutsPerS * Math.ceil(a.shards / h), h * a.cutsPerS * a.shards)),
+    fenceRowsPerS: a.cutsPerS * a.shards,
     comeBackS: of([hosts, m.activationsPerS], (h, perS) => devices / h / perS),
   };
 }
@@ -233,14 +243,24 @@ function limits(cell: Cell): string {
         'a quarter of the server’s memory',
         '',
       ],
-      ['connections', amount(cell.connections, ''), '400', share(cell.connections, 400)],
+      [
+        'connections',
+        amount(cell.connections, ''),
+        amount(ASSUMED.maxConnections.value, ''),
+        share(cell.connections, ASSUMED.maxConnections.value),
+      ],
       [
         'broadcasts delivered between nodes',
         amount(cell.broadcastsPerS, '/s'),
-        '100,000 /s',
-        share(cell.broadcastsPerS, 100_000),
+        amount(ASSUMED.deliveriesPerS.value, '/s'),
+        share(cell.broadcastsPerS, ASSUMED.deliveriesPerS.value),
       ],
-      ['rows of `shards` rewritten', amount(cell.fenceRowsPerS, '/s'), '50,000 /s', share(cell.fenceRowsPerS, 50_000)],
+      [
+        'rows of `shards` rewritten, each leaving a dead one',
+        amount(cell.fenceRowsPerS, '/s'),
+        'in the CPU above; vacuum has to keep up',
+        '',
+      ],
       ['consumers of the stream', amount(ASSUMED.shards.value, ''), '16,384', share(ASSUMED.shards.value, 16_384)],
       [
         'twins of a dead host, read back at the rate measured',

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { Readable } from 'node:stream';
 import type { Context, Service, ServiceSchema, ServiceSettingSchema } from 'moleculer';
 import ApiGateway from 'moleculer-web';
+import type { TimerHandle } from '../actors/protocol/clock.ts';
 import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { recordAttempt, recordOutcome } from './audit/trail.ts';
@@ -26,6 +27,7 @@ import { type ExposedAction, type Match, RouteTable, routesOf } from './gateway/
 import { setCorsHeaders, setSecurityHeaders } from './gateway/security-headers.ts';
 import { OpenStreams } from './gateway/streams.ts';
 import { authenticateKey, keyRing } from './keys/keyring.ts';
+import { revokedAmong } from './keys/store.ts';
 import { kindSchemas } from './kinds/kind-schemas.ts';
 import type { Parts } from './parts.ts';
 import { serviceSchemas } from './schemas.ts';
@@ -52,6 +54,7 @@ interface Gate {
   byKey: Map<string, Alias>;
   limiter: RateLimiter;
   streams: OpenStreams;
+  keyTimer: TimerHandle | undefined;
   server: Server | undefined;
   controlServer: Server | undefined;
   closeControl: (() => Promise<void>) | null;
@@ -61,6 +64,8 @@ interface Gate {
   addRoute(options: Record<string, unknown>): { authorization?: unknown; authentication?: unknown };
   httpHandler(req: IncomingMessage, res: ServerResponse): Promise<void>;
   exposed(): ExposedAction[];
+  checkKeys(): Promise<void>;
+  checkKeysLater(): void;
   rebuild(): string[];
   receive(req: IncomingMessage, res: ServerResponse, expectsContinue: boolean, local: boolean): Promise<void>;
   fail(req: IncomingMessage, res: ServerResponse, thrown: unknown): void;
@@ -73,6 +78,7 @@ interface GateContext extends Context<unknown, CallMeta & Record<string, unknown
 const DEFAULT_TIMEOUT_MS = 30_000;
 const MAX_JSON_DEPTH = 32;
 const SHUT_GRACE_MS = 2_000;
+const CHECK_KEYS_MS = 30_000;
 const START_TIMEOUT_MS = 120_000;
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -130,16 +136,29 @@ const gateway: PartsSchema<Gate> = {
     },
     /** Keys have been revoked, here or on another node. */
     'keys.revoked'(this: GatewayService, ctx: Context<{ ids: string[] }>) {
-      for (const id of ctx.params.ids) {
-        keyRing(this.parts.sql).forget(id);
-        this.streams.endOf(id);
-      }
+      endOfKeys(this, ctx.params.ids);
     },
   },
 
   methods: {
     exposed(this: GatewayService): ExposedAction[] {
       return exposedActions(this.broker, this, this.elsewhere);
+    },
+
+    /** A stream is let in once: a key whose end was told while this node could not hear is found here. */
+    async checkKeys(this: GatewayService): Promise<void> {
+      const ids = this.streams.keyIds();
+      if (ids.length > 0) endOfKeys(this, await revokedAmong(this.parts.sql, ids));
+    },
+
+    checkKeysLater(this: GatewayService): void {
+      this.keyTimer = this.parts.clock.after(CHECK_KEYS_MS, () => {
+        this.checkKeys()
+          .catch((error: unknown) => this.logger.debug('The keys of open streams could not be checked.', error))
+          .finally(() => {
+            if (this.keyTimer) this.checkKeysLater();
+          });
+      });
     },
 
     /** Makes the aliases anew and answers the faults. */
@@ -336,6 +355,7 @@ const gateway: PartsSchema<Gate> = {
     const own = new MemoryRateLimiter(settings.rateLimitPerMinute, () => clock.monotonic());
     this.limiter = redis === null ? own : new RedisRateLimiter(redis, settings.rateLimitPerMinute, own);
     this.streams = new OpenStreams();
+    this.checkKeysLater();
     this.elsewhere = settings.natsUrl === null ? [] : await serviceSchemas();
     const { faults, fronted } = frontedServices(this.broker, this.fullName);
     if (faults.length > 0) throw new TwinmeshError('internal', `The gateway does not start: ${faults.join('; ')}.`);
@@ -351,6 +371,8 @@ const gateway: PartsSchema<Gate> = {
   },
 
   async stopped(this: Partial<GatewayService>) {
+    this.keyTimer?.cancel();
+    this.keyTimer = undefined;
     this.streams?.endAll();
     await Promise.all([
       this.server && shut(this.server, SHUT_GRACE_MS),
@@ -359,5 +381,12 @@ const gateway: PartsSchema<Gate> = {
     await this.closeControl?.();
   },
 };
+
+function endOfKeys({ parts, streams }: GatewayService, ids: readonly string[]): void {
+  for (const id of ids) {
+    keyRing(parts.sql).forget(id);
+    streams.endOf(id);
+  }
+}
 
 export default gateway;

@@ -26,7 +26,10 @@ const CHECKS = {
   },
 };
 
-const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; reachesHost(): boolean }> = {
+/** A service of each role, by which a gateway knows that a node of it is there. */
+const FRONTED = { host: 'twins', ingest: 'ingest', history: 'search' };
+
+const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; missing(): string[] }> = {
   name: 'health',
   mixins: [partsMixin],
 
@@ -109,9 +112,12 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
   },
 
   methods: {
-    reachesHost(): boolean {
+    /** What a gateway fronts and no node runs, as far as this one knows. */
+    missing(): string[] {
+      if (!this.parts.settings.roles.includes('gateway')) return [];
       const services = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string }[];
-      return services.some(({ name }) => name === 'twins');
+      const known = new Set(services.map(({ name }) => name));
+      return Object.entries(FRONTED).flatMap(([role, service]) => (known.has(service) ? [] : [role]));
     },
 
     readiness(): Promise<Readiness> {
@@ -120,7 +126,7 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
         clock,
         store: () => store.ping(),
         host: hosts ? () => this.parts.host.status() : undefined,
-        reachesHost: () => this.reachesHost(),
+        missing: this.parts.directory === null ? undefined : () => this.missing(),
         onFault: (check, error) => this.logger.debug(`Not ready: ${check}: ${messageOf(error)}`),
       });
     },

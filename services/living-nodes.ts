@@ -9,3 +9,17 @@ export async function livingNodes(sql: Sql, ttlMs: number): Promise<string[]> {
   await sleep(ttlMs / 2);
   return (await beats()).filter(({ node, beat }) => before.get(node) !== beat).map(({ node }) => node);
 }
+
+/** Share of the ttl within which a living node has beaten: every quarter, and a little. */
+const BEATEN = 0.35;
+
+/** Whether a node of this name is alive. Takes that share of the ttl where there has been one. */
+export async function beats(sql: Sql, node: string, ttlMs: number): Promise<boolean> {
+  const beat = async () =>
+    (await sql.query<{ beat: string }>('select beat::text as beat from nodes where node = $1', [node]))[0]?.beat;
+  const before = await beat();
+  if (before === undefined) return false;
+  await sleep(ttlMs * BEATEN);
+  const after = await beat();
+  return after !== undefined && after !== before;
+}

@@ -87,7 +87,8 @@ async function withoutServer(settings: Settings): Promise<LocalAdmin> {
   // What goes wrong is thrown and printed once; a log beside it would say it twice.
   const logger = createLogger({ level: 'silent', format: 'json', node: settings.nodeId });
   const broker = new moleculer.ServiceBroker({
-    ...brokerOptions(settings, logger),
+    // In a mesh under a name of its own, whatever runs there: it says what has been revoked, owns nothing and is soon gone.
+    ...brokerOptions({ ...settings, nodeId: `tool-${randomUUID()}`, roles: [] }, logger),
     skipProcessEventRegistration: true,
   });
   const parts = await holdParts(broker, () => openParts(settings, { logger, startHost: false }));

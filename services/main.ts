@@ -29,6 +29,8 @@ import { isOfRoles, serviceSchemas } from './schemas.ts';
 const STOP_WITHIN_MS = 4_500;
 /** In a mesh its shards are handed over first, each with its snapshots. */
 const STOP_MESH_WITHIN_MS = 12_000;
+/** A database that is gone takes no shards back: the rest of the stop is not given up for it. */
+const STORE_PATIENCE_MS = 2_000;
 /** After a start that failed or was broken off. */
 const CLOSE_WITHIN_MS = 3_000;
 
@@ -119,7 +121,7 @@ function watchProcess(broker: ServiceBroker, logger: Logger, life: Life): void {
     try {
       if (life.running) {
         // While its services still answer: a twin is without an owner for as long as one shard takes, not for the whole stop.
-        if (life.parts?.directory && life.parts.hosts) await life.parts.host.drain();
+        if (life.parts?.directory && life.parts.hosts) await life.parts.host.drain(STORE_PATIENCE_MS);
         await broker.stop();
         await releaseParts(broker);
       } else {

@@ -23,7 +23,7 @@ import type { Settings } from '../config/settings.ts';
 import { natsAccess } from '../mixins/nats-access.ts';
 import { RedisLink } from '../mixins/redis.ts';
 import { openTracing, type Tracing } from '../mixins/tracing.ts';
-import { livingNodes } from './living-nodes.ts';
+import { beats, livingNodes } from './living-nodes.ts';
 import { createLogger } from './logger.ts';
 import { timed } from './metrics/timed.ts';
 import { Metrics } from './metrics.ts';
@@ -95,6 +95,10 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     const store = timed(new PostgresStore(rawSql), metrics.database.statement);
     await store.open(kinds.all(), settings.shards);
     opened.push(() => store.close());
+    const starts = settings.roles.includes('host') && options.startHost !== false;
+    // It takes a moment, which the rest of the start needs anyway.
+    const isTaken = starts && settings.natsUrl !== null ? beats(sql, settings.nodeId, settings.ttlMs) : false;
+    if (isTaken) isTaken.catch(() => undefined);
     const redis = settings.redisUrl === null ? null : openRedis(settings, clock, logger, metrics);
     if (redis) opened.push(() => redis.close());
     const log = await openLog(settings, sql, store, clock, logger);
@@ -137,7 +141,8 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     if (log instanceof JetStreamLog) metrics.followSharedLog(() => log.status());
     metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
     metrics.followDatabase({ sql });
-    if (host !== null && options.startHost !== false) {
+    if (host !== null && starts) {
+      if (await isTaken) throw nameIsTaken(settings.nodeId);
       if (settings.databaseUrl !== null && settings.natsUrl === null) await mustBeAlone(sql, settings);
       opened.push(() => host.stop());
       await host.start();
@@ -218,6 +223,12 @@ function openDirectory(settings: Settings, store: Store, clock: Clock, logger: L
     everyMs: Math.max(500, settings.ttlMs / 4),
     onError: (error) => logger.debug({ error: messageOf(error) }, 'ownership could not be read'),
   });
+}
+
+/** Two nodes of one name take each shard from one another, again and again. */
+function nameIsTaken(node: string): TwinmeshError {
+  const message = `A node named ${node} lives on this database already; give each node its own NODE_ID.`;
+  return new TwinmeshError('conflict', message);
 }
 
 /** Nodes without a mesh each have a log of their own: what one of them acknowledges the other would never read. */

@@ -53,6 +53,8 @@ interface Group {
 }
 
 const RETRY_MS = { first: 50, most: 2000 };
+/** Where nobody tries any more, a refusal says for so long that the log takes nothing: only who tries again finds out. */
+const DOUBTED_MS = 10_000;
 
 export class Appender {
   readonly #options: AppenderOptions;
@@ -61,6 +63,7 @@ export class Appender {
   #batches = 0;
   #paused: { since: number; reason: string } | null = null;
   #failing = 0;
+  #failedAt = 0;
   #closed = false;
 
   constructor(options: AppenderOptions) {
@@ -69,6 +72,7 @@ export class Appender {
 
   /** Since when and why the log takes nothing; null when it does. */
   get paused(): { since: number; reason: string } | null {
+    if (this.#failing === 0 && this.#options.clock.monotonic() - this.#failedAt >= DOUBTED_MS) this.#paused = null;
     return this.#paused;
   }
 
@@ -164,6 +168,7 @@ export class Appender {
         const reason = asFailure(error);
         if (!failing) this.#fails(reason);
         failing = true;
+        this.#failedAt = clock.monotonic();
         if (!patient || this.#closed) {
           this.#failing--;
           failure = reason;

@@ -75,9 +75,9 @@ export function natsOptions(access: NatsAccess): ConnectionOptions {
   if (access.credentialsFile)
     options.authenticator = credsAuthenticator(readFile('NATS_CREDENTIALS_FILE', access.credentialsFile));
   else if (password !== '') {
-    options.user = decodeURIComponent(username);
-    options.pass = decodeURIComponent(password);
-  } else if (username !== '') options.token = decodeURIComponent(username);
+    options.user = decoded(username);
+    options.pass = decoded(password);
+  } else if (username !== '') options.token = decoded(username);
   // the client refuses a server without TLS only where there is something here: files alone are no reason to
   for (const [setting, file] of Object.entries({ TLS_CA_FILE: caFile, TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }))
     if (file) readFile(setting, file);
@@ -142,6 +142,17 @@ function parse(text: string): URL {
   if (url.protocol !== 'nats:' && url.protocol !== 'tls:')
     throw new TwinmeshError('bad_settings', 'NATS_URL takes nats:// and tls:// only.');
   return url;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new TwinmeshError(
+      'bad_settings',
+      'User or password of NATS_URL hold a % that stands for nothing; write it as %25.',
+    );
+  }
 }
 
 function hosts(options: ConnectionOptions): string {

@@ -9,7 +9,9 @@ import { shardOf, type TwinId } from '../protocol/twin-id.ts';
  *
  * Invariants:
  *  1  An entry is replaced only by one of a higher epoch, or by the release of its own: news may overtake each other.
- *  2  Whoever doubts shares one look at the database with all others who doubt, and looks follow each other at a distance.
+ *  2  An entry that was known before a look began, and that the look finds at a lower epoch, belongs to a database that is no
+ *     more (it was restored from a backup): the look wins.
+ *  3  Whoever doubts shares one look at the database with all others who doubt, and looks follow each other at a distance.
  */
 export interface Ownership {
   shard: number;
@@ -32,7 +34,9 @@ const APART_MS = 25;
 
 export class Directory {
   readonly #options: DirectoryOptions;
-  readonly #entries = new Map<number, Ownership>();
+  readonly #entries = new Map<number, Ownership & { learntAt: number }>();
+  /** Looks that have begun. */
+  #looks = 0;
   readonly #waiting = new Map<number, Set<() => void>>();
   #looking: Promise<void> | null = null;
   #timer: TimerHandle | null = null;
@@ -75,12 +79,11 @@ export class Directory {
 
   /** What a look or a node says. */
   observe(rows: Iterable<Ownership>): void {
-    for (const { shard, owner, epoch } of rows) {
-      const known = this.#entries.get(shard);
-      if (known !== undefined && (epoch < known.epoch || (epoch === known.epoch && known.owner === null))) continue;
-      if (known?.owner === owner && known.epoch === epoch) continue;
-      this.#entries.set(shard, { shard, owner, epoch });
-      this.#wake(shard);
+    for (const row of rows) {
+      const known = this.#entries.get(row.shard);
+      if (known !== undefined && (row.epoch < known.epoch || (row.epoch === known.epoch && known.owner === null)))
+        continue;
+      this.#learn(row);
     }
   }
 
@@ -112,12 +115,25 @@ export class Directory {
     const { clock, look, onError } = this.#options;
     const waitMs = this.#lookedAt + APART_MS - clock.monotonic();
     if (waitMs > 0) await sleep(clock, waitMs);
+    const began = ++this.#looks;
     try {
-      this.observe(await look());
+      const rows = await look();
+      this.observe(rows);
+      for (const row of rows) {
+        const known = this.#entries.get(row.shard);
+        if (known !== undefined && row.epoch < known.epoch && known.learntAt < began) this.#learn(row);
+      }
     } catch (error) {
       onError(error);
     }
     this.#lookedAt = clock.monotonic();
+  }
+
+  #learn({ shard, owner, epoch }: Ownership): void {
+    const known = this.#entries.get(shard);
+    if (known?.owner === owner && known.epoch === epoch) return;
+    this.#entries.set(shard, { shard, owner, epoch, learntAt: this.#looks });
+    this.#wake(shard);
   }
 
   #wake(shard: number): void {

@@ -96,6 +96,31 @@ export function readWindow(a: Float64Array, w: number, plan: WindowPlan, out: Fl
   mergePane(out, 0, a, w + PANES + (a[w + HEAD] % plan.panes) * PANE_SLOTS);
 }
 
+/**
+ * Count, mean and M2 of the whole window into `out`, as `readWindow` has them, bit for bit; the rest of `out` is left as it
+ * was. For detectors, which ask at every reading.
+ */
+export function readMoments(a: Float64Array, w: number, plan: WindowPlan, out: Float64Array): void {
+  const closed = w + CLOSED;
+  const head = w + PANES + (a[w + HEAD] % plan.panes) * PANE_SLOTS;
+  const na = a[closed];
+  const nb = a[head];
+  if (na === 0 || nb === 0) {
+    const only = nb === 0 ? closed : head;
+    out[PANE.N] = a[only];
+    out[PANE.MEAN] = a[only + PANE.MEAN];
+    out[PANE.M2] = a[only + PANE.M2];
+    return;
+  }
+  const n = na + nb;
+  const dx = a[head + PANE.MEAN] - a[closed + PANE.MEAN];
+  const share = nb / n;
+  const weight = na * share;
+  out[PANE.N] = n;
+  out[PANE.MEAN] = a[closed + PANE.MEAN] + dx * share;
+  out[PANE.M2] = a[closed + PANE.M2] + (a[head + PANE.M2] + dx * dx * weight);
+}
+
 /** The window for people. `last` is the newest value of the metric. */
 export function viewWindow(a: Float64Array, w: number, plan: WindowPlan, last: number): WindowView {
   readWindow(a, w, plan, scratch);

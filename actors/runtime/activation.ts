@@ -15,6 +15,10 @@ export class Activation {
   tail = 0;
   /** Revision of the newest stored summary, −1 before the first. */
   summarised = -1;
+  /** Monotonic time of that summary. */
+  summarisedAt = Number.NEGATIVE_INFINITY;
+  /** Waits for its next summary. */
+  owesSummary = false;
   /** Monotonic time of the last fold or read, for passivation. */
   touchedAt: number;
   /** Monotonic time of the last read. */

@@ -12,18 +12,26 @@ import { addSnapshot, addSummary } from './snapshots.ts';
  * Invariants:
  *  1  Everything is taken as of the closing: it says what the cut says.
  *  2  Nothing is taken of a shard whose memory is worth nothing.
+ *  3  A change is summarised at once, or as soon as `summaryEveryMs` have passed since the summary before. A cut takes only so
+ *     many: where the host is at its limit history comes first, and summaries wait their turn.
  */
 const SNAPSHOTS_A_CUT = 2_000;
 /** Of shards that are on their way out: where somebody waits for the cut, and where nobody does. */
 const EASED_A_BUSY_CUT = 250;
 const EASED_A_CUT = 1_000;
 const CURSOR_EVERY_MS = 1_000;
+/** A cut takes so many summaries, or one for so many entries where that is more. */
+const SUMMARIES_A_CUT = 500;
+const ENTRIES_A_SUMMARY = 16;
 
 export class Closing {
   readonly #host: Host;
   readonly #building: Building;
-  #lastSummaries = Number.NEGATIVE_INFINITY;
-  readonly #unsummarised = new Set<Activation>();
+  /** New twins: their row comes with their first commit. */
+  #fresh: Activation[] = [];
+  /** Twins whose summary is due, and those that had one less than `summaryEveryMs` ago, in the order of their changes. */
+  readonly #due = new Line();
+  readonly #later = new Line();
   readonly #cursors = new Map<string, { sink: string; shard: number; seq: number; since: number }>();
   #leaving: Activation[] = [];
   #rotation = 0;
@@ -35,7 +43,11 @@ export class Closing {
 
   /** The twin has changed: its summary is owed. */
   changed(activation: Activation): void {
-    this.#unsummarised.add(activation);
+    if (activation.summarised < 0) this.#fresh.push(activation);
+    if (activation.owesSummary) return;
+    activation.owesSummary = true;
+    if (activation.touchedAt - activation.summarisedAt >= this.#host.options.summaryEveryMs) this.#due.push(activation);
+    else this.#later.push(activation);
   }
 
   /** A sink has come further; written with the next cut of the shard, or within a second. */
@@ -49,7 +61,7 @@ export class Closing {
   due(): boolean {
     const now = this.#host.options.clock.monotonic();
     if (this.#leaving.length > 0 || this.#host.standing.drains.size > 0) return true;
-    if (this.#unsummarised.size > 0 && now - this.#lastSummaries >= this.#host.options.summaryEveryMs) return true;
+    if (this.#owing(now) !== null) return true;
     for (const { since } of this.#cursors.values()) if (now - since >= CURSOR_EVERY_MS) return true;
     return false;
   }
@@ -58,6 +70,8 @@ export class Closing {
   sweep(): void {
     const { clock, passivateAfterMs, maxResidentBytes } = this.#host.options;
     const now = clock.monotonic();
+    // chosen anew: who is still here is chosen again, who has spoken meanwhile stays, and who has left is not held on to
+    this.#leaving = [];
     const staying: Activation[] = [];
     let bytes = 0;
     for (const shard of this.#host.custody.shards.values()) {
@@ -81,21 +95,22 @@ export class Closing {
   }
 
   close(): void {
-    const { clock, summaryEveryMs } = this.#host.options;
-    const now = clock.monotonic();
+    const now = this.#host.options.clock.monotonic();
     const exclusive = [...this.#building.parts.keys()].some((shard) => shard.mode !== 'normal');
-    for (const part of this.#building.parts.values()) {
-      // a new twin has its row from its first commit on
-      for (const activation of part.touched) if (activation.summarised < 0) addSummary(part, activation);
+    for (const activation of this.#fresh) {
+      const { part } = activation;
+      if (part !== null && this.#building.parts.get(part.shard) === part && activation.summarised < 0)
+        addSummary(part, activation, now);
     }
+    this.#fresh = [];
     if (!exclusive) {
-      if (now - this.#lastSummaries >= summaryEveryMs) this.#summarise(now);
-      this.#putAway();
+      this.#summarise(now);
+      this.#putAway(now);
       this.#boundTail();
     }
     for (const shard of this.#host.custody.shards.values())
-      if (shard.draining && !shard.poisoned && !shard.sealed) this.#finish(shard);
-    if (!exclusive) this.#ease();
+      if (shard.draining && !shard.poisoned && !shard.sealed) this.#finish(shard, now);
+    if (!exclusive) this.#ease(now);
     for (const [key, cursor] of this.#cursors) {
       const shard = this.#host.custody.shards.get(cursor.shard);
       if (!shard) {
@@ -112,15 +127,26 @@ export class Closing {
   }
 
   #summarise(now: number): void {
-    this.#lastSummaries = now;
-    for (const activation of this.#unsummarised) {
+    let left = Math.max(SUMMARIES_A_CUT, Math.ceil(this.#building.size / ENTRIES_A_SUMMARY));
+    for (let line = this.#owing(now); line !== null && left > 0; line = this.#owing(now)) {
+      const activation = line.shift();
+      activation.owesSummary = false;
+      if (activation.summarised === activation.revision) continue;
       const shard = this.#building.shardOf(activation);
-      if (shard && activation.summarised !== activation.revision) addSummary(this.#building.part(shard), activation);
+      if (shard === null) continue;
+      addSummary(this.#building.part(shard), activation, now);
+      left--;
     }
-    this.#unsummarised.clear();
   }
 
-  #putAway(): void {
+  /** The line whose first twin is to be summarised now. */
+  #owing(now: number): Line | null {
+    if (this.#due.first !== null) return this.#due;
+    const next = this.#later.first;
+    return next !== null && now - next.summarisedAt >= this.#host.options.summaryEveryMs ? this.#later : null;
+  }
+
+  #putAway(now: number): void {
     for (const activation of this.#leaving.splice(0, SNAPSHOTS_A_CUT)) {
       const shard = this.#building.shardOf(activation);
       if (!shard || activation.part !== null || activation.leaving !== null) continue;
@@ -132,7 +158,7 @@ export class Closing {
       const part = this.#building.part(shard);
       activation.leaving = part;
       addSnapshot(part, activation, this.#host.options.clock);
-      if (activation.summarised !== activation.revision) addSummary(part, activation);
+      if (activation.summarised !== activation.revision) addSummary(part, activation, now);
     }
   }
 
@@ -156,7 +182,7 @@ export class Closing {
   }
 
   /** Most of what the final parts would have to write, while the shards still serve. */
-  #ease(): void {
+  #ease(now: number): void {
     let left = this.#building.size > 0 ? EASED_A_BUSY_CUT : EASED_A_CUT;
     for (const shard of this.#host.standing.drains.easing()) {
       if (left <= 0) break;
@@ -165,7 +191,7 @@ export class Closing {
         if (left-- <= 0) break;
         const part = this.#building.part(shard);
         addSnapshot(part, activation, this.#host.options.clock);
-        if (activation.summarised !== activation.revision) addSummary(part, activation);
+        if (activation.summarised !== activation.revision) addSummary(part, activation, now);
       }
       left = Math.max(0, left);
       this.#host.standing.drains.eased(shard, before - left);
@@ -173,12 +199,35 @@ export class Closing {
   }
 
   /** The final part of a shard that is given up: snapshots of all that has a tail. */
-  #finish(shard: HostedShard): void {
+  #finish(shard: HostedShard, now: number): void {
     const part = this.#building.part(shard);
     for (const activation of [...shard.dirty]) addSnapshot(part, activation, this.#host.options.clock);
     for (const activation of shard.twins.values())
-      if (activation.summarised !== activation.revision) addSummary(part, activation);
+      if (activation.summarised !== activation.revision) addSummary(part, activation, now);
     part.final = true;
     shard.sealed = true;
+  }
+}
+
+/** First come, first served. */
+class Line {
+  #waiting: Activation[] = [];
+  #next = 0;
+
+  get first(): Activation | null {
+    return this.#waiting[this.#next] ?? null;
+  }
+
+  push(activation: Activation): void {
+    this.#waiting.push(activation);
+  }
+
+  shift(): Activation {
+    const first = this.#waiting[this.#next++];
+    if (this.#next === this.#waiting.length || this.#next > 4_096) {
+      this.#waiting = this.#waiting.slice(this.#next);
+      this.#next = 0;
+    }
+    return first;
   }
 }

@@ -1,6 +1,6 @@
 import type { AnomalyBody } from '../protocol/event.ts';
 import { PANE, PANE_SLOTS } from '../rolling/pane.ts';
-import { readWindow } from '../rolling/window.ts';
+import { readMoments } from '../rolling/window.ts';
 import { M } from './layout.ts';
 import type { TwinState } from './state.ts';
 
@@ -73,7 +73,7 @@ function zscore(state: TwinState, metric: string, m: number, value: number, at: 
   if (count === 0) {
     // panes that the newest reading has left behind do not count as recent past
     if (Math.floor(at / plan.paneMs) - n[m + plan.offset] >= plan.panes) return null;
-    readWindow(n, m + plan.offset, plan, window);
+    readMoments(n, m + plan.offset, plan, window);
     count = window[PANE.N];
     mean = window[PANE.MEAN];
     std = count > 1 ? Math.sqrt(window[PANE.M2] / (count - 1)) : 0;

@@ -38,6 +38,8 @@ export interface FoldingContext {
   /** Readings known to kill or abort, as `message id:index`. */
   condemned: ReadonlyMap<string, string>;
   watched: ReadonlySet<string> | ReadonlyMap<string, unknown>;
+  /** The twin has its first change in a part. */
+  changed(activation: Activation): void;
   tracer?: Tracer;
 }
 
@@ -220,6 +222,7 @@ function apply(shard: HostedShard, part: Part, activation: Activation, entry: En
     activation.part = part;
     part.touched.add(activation);
     shard.dirty.add(activation);
+    context.changed(activation);
   }
   context.wakes.schedule(activation);
   for (let i = 0; i < emitted.length; i++) {

@@ -29,8 +29,14 @@ import { SUSPECT, SUSPICIONS, suspicionOf, timesNamed } from './suspicion.ts';
  *
  * Invariants:
  *  1  Work of a shard in a careful mode travels alone.
- *  2  Folding is synchronous; what it needs of the store is brought before it, late readings are decided after it.
+ *  2  No shard waits for ever: whoever was served longest ago comes first, behind those that somebody waits for.
+ *  3  Folding is synchronous; what it needs of the store is brought before it, late readings are decided after it.
  */
+/**
+ * Readings that a shard may bring at a time, though its fair share may be less: a run of one shard finds its twins and their
+ * pages in the caches, of the host as of the database, and a cut of few shards has few fences.
+ */
+const RUN_READINGS = 256;
 const RETRY_MS = 100;
 const MAX_RETRY_MS = 2_000;
 const NONE: ReadonlySet<string> = new Set();
@@ -46,9 +52,9 @@ export class Gathering {
   readonly #host: Host;
   readonly #course: Course;
   readonly #building: Building;
-  readonly #closing: Closing;
   readonly #context: FoldingContext;
   #rotation = 0;
+  #served = 0;
   #exclusiveTurn = false;
   /** Shard whose next reading has been named as suspect: nothing else is folded before that reading, or it would be blamed for it. */
   #named: HostedShard | null = null;
@@ -59,7 +65,6 @@ export class Gathering {
     this.#host = host;
     this.#course = course;
     this.#building = building;
-    this.#closing = closing;
     const { clock, kinds, tracer } = host.options;
     this.#context = {
       clock,
@@ -70,6 +75,7 @@ export class Gathering {
       tunings: host.tunings,
       condemned: host.condemned,
       watched: host.watchers,
+      changed: (activation) => closing.changed(activation),
     };
   }
 
@@ -95,19 +101,27 @@ export class Gathering {
     this.#exclusiveTurn = true;
     const room = cutMaxEntries - this.#building.size;
     if (normal.length === 0 || room <= 0) return false;
-    const start = this.#rotation++ % normal.length;
-    return this.#gather([...normal.slice(start), ...normal.slice(0, start)], room);
+    return this.#gather(normal.sort(byNeed), room);
   }
 
   async #gather(shards: readonly HostedShard[], budget: number): Promise<boolean> {
     const missing = new Map<HostedShard, Set<string>>();
-    const share = Math.max(1, Math.ceil(budget / shards.length));
-    for (const shard of shards) this.#collect(shard, share, missing);
+    const fair = Math.max(1, Math.ceil(budget / shards.length));
+    const run = Math.min(budget, Math.max(fair, RUN_READINGS));
+    const chosen: [shard: HostedShard, share: number][] = [];
+    for (let planned = 0, i = 0; i < shards.length && planned < budget; i++) {
+      const shard = shards[i];
+      // those that are let in front must not take the place of all others
+      const share = isPressing(shard) ? fair : run;
+      planned += Math.min(share, this.#collect(shard, share, missing));
+      shard.served = ++this.#served;
+      chosen.push([shard, share]);
+    }
     const unknown = missing.size > 0 ? await this.#activateAll(missing) : new Map<HostedShard, Set<string>>();
     const deferred = new Map<HostedShard, Deferred[]>();
     let progressed = false;
     let left = budget;
-    for (const shard of shards) {
+    for (const [shard, share] of chosen) {
       if (shard.dead || shard.poisoned || left <= 0) continue;
       const late: Deferred[] = [];
       try {
@@ -124,8 +138,8 @@ export class Gathering {
     return progressed;
   }
 
-  /** Takes messages from the log and names the twins that have to be resident. */
-  #collect(shard: HostedShard, share: number, missing: Map<HostedShard, Set<string>>): void {
+  /** Takes messages from the log and names the twins that have to be resident. Answers how many readings wait. */
+  #collect(shard: HostedShard, share: number, missing: Map<HostedShard, Set<string>>): number {
     let ids: Set<string> | null = null;
     const { twins } = shard;
     const want = (twinId: string): void => {
@@ -157,6 +171,10 @@ export class Gathering {
     for (const { twinId } of shard.commands) want(twinId);
     for (const { twinId } of shard.reads) want(twinId);
     for (const twinId of shard.wakes) want(twinId);
+    if (shard.draining) return 0;
+    let waiting = shard.current === null ? 0 : shard.current.message.readings.length - shard.current.index;
+    for (const { readings } of shard.inbox) waiting += readings.length;
+    return waiting;
   }
 
   /** Loads what is stored of the missing twins; answers which are stored nowhere. */
@@ -222,7 +240,6 @@ export class Gathering {
         shard.careful -= judged;
       }
     }
-    for (const activation of part.touched) this.#closing.changed(activation);
     if (!had && part.empty && part.waiters.length === 0) this.#building.parts.delete(shard);
     return judged;
   }
@@ -292,4 +309,12 @@ export class Gathering {
       }
     }
   }
+}
+
+function isPressing(shard: HostedShard): boolean {
+  return shard.commands.length > 0 || shard.reads.length > 0;
+}
+
+function byNeed(a: HostedShard, b: HostedShard): number {
+  return Number(isPressing(b)) - Number(isPressing(a)) || a.served - b.served;
 }

@@ -9,8 +9,8 @@ export interface TwinHost {
   start(): Promise<void>;
   /** Gives up all shards in order, a few at a time (snapshots, final commit, release), and ends. */
   stop(): Promise<void>;
-  /** Gives up all shards and claims none until `undrain`, but stays alive: reads answer not_owner. Resolves when the last is released, or when it is stopped or undrained meanwhile. */
-  drain(): Promise<void>;
+  /** Gives up all shards and claims none until `undrain`, but stays alive: reads answer not_owner. Resolves when the last is released, or when it is stopped or undrained meanwhile. `patienceMs`: how long a store that does not answer is waited for; default: for ever. */
+  drain(patienceMs?: number): Promise<void>;
   /** Takes its share again, in the time that it takes. */
   undrain(): Promise<void>;
   /** Ownership may have changed: looks at once instead of in its next round. Costs two small reads; many together are one. */

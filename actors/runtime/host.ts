@@ -86,12 +86,12 @@ export class Host implements TwinHost {
     this.state = 'stopped';
   }
 
-  async drain(): Promise<void> {
+  async drain(patienceMs = Number.POSITIVE_INFINITY): Promise<void> {
     if (this.state !== 'running') return;
     this.state = 'draining';
     const isDraining = (): boolean => this.state === 'draining';
-    await this.standing.retreat(isDraining);
-    if (isDraining()) this.state = 'drained';
+    await this.standing.retreat(() => isDraining() && this.staleness.failingMs < patienceMs);
+    if (isDraining() && this.custody.shards.size === 0) this.state = 'drained';
   }
 
   async undrain(): Promise<void> {

@@ -72,6 +72,8 @@ export class HostedShard {
   current: CurrentMessage | null = null;
   reader: LogReader | null = null;
   readable = false;
+  /** When work of it was gathered last, as a running number. */
+  served = 0;
   mode: ShardMode;
   /** While in `single`: how many readings to go before trusting again. */
   careful = 0;

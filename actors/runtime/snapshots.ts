@@ -1,11 +1,11 @@
 import type { Clock } from '../protocol/clock.ts';
 import type { Snapshot, Summary } from '../store/port.ts';
 import type { Activation } from './activation.ts';
-import { H } from './layout.ts';
+import { H, M } from './layout.ts';
 import type { Part } from './part.ts';
 import { encodeSnapshot, SNAPSHOT_SHAPE } from './snapshot.ts';
 import { metricsOf } from './state.ts';
-import { healthOf, reportedValue } from './turn.ts';
+import { healthOf } from './turn.ts';
 
 /** What goes into a part when the cut closes: snapshots and summaries of twins as they then are. */
 
@@ -32,20 +32,22 @@ export function snapshotOf(shard: number, activation: Activation, clock: Clock):
   };
 }
 
-export function addSummary(part: Part, activation: Activation): void {
+export function addSummary(part: Part, activation: Activation, now: number): void {
   const summary = summaryOf(part.shard.shard, activation);
   summary.known = activation.summarised >= 0;
   part.summaries.push(summary);
   activation.summarised = activation.revision;
+  activation.summarisedAt = now;
 }
 
 export function summaryOf(shard: number, activation: Activation): Summary {
   const { state } = activation;
-  const { n } = state;
+  const { n, layout } = state;
   const reported: Record<string, number> = {};
-  for (const name of metricsOf(state)) {
-    const value = reportedValue(state, name);
-    if (value !== undefined) reported[name] = value;
+  const names = metricsOf(state);
+  for (let i = 0; i < names.length; i++) {
+    const m = layout.firstMetric + i * layout.metricBlock;
+    if (n[m + M.COUNT] > 0) reported[names[i]] = n[m + M.LAST];
   }
   return {
     shard,

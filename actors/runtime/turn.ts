@@ -7,7 +7,7 @@ import { detect } from './detectors.ts';
 import { identityHash, valuesHash } from './identity.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
 import { type EffectiveRule, judge, judgeTick, nextHold, rulesFor } from './rules.ts';
-import { MAX_ATTRIBUTES, metricOffset, openMetricOffset, type TwinState, tuningOf } from './state.ts';
+import { MAX_ATTRIBUTES, openMetricOffset, type TwinState, tuningOf } from './state.ts';
 import { deltaOf } from './view.ts';
 
 /**
@@ -206,10 +206,4 @@ function wakeAt(state: TwinState, rules: readonly EffectiveRule[]): number {
   const silence = n[H.ONLINE] === 1 ? n[H.RECEIVED] + state.kind.silentAfterMs : 0;
   if (hold === 0) return silence;
   return silence === 0 ? hold : Math.min(hold, silence);
-}
-
-/** The value a twin reports for a metric, or undefined. */
-export function reportedValue(state: TwinState, metric: string): number | undefined {
-  const m = metricOffset(state, metric);
-  return m < 0 || state.n[m + M.COUNT] === 0 ? undefined : state.n[m + M.LAST];
 }

@@ -74,6 +74,7 @@ const scenario: Scenario = {
         },
       ] satisfies Figure[];
     } finally {
+      for (const complaint of plant.complaints()) say(complaint);
       await plant.close();
     }
   },

@@ -84,6 +84,7 @@ async function measure(nodes: number, say: (line: string) => void): Promise<Cost
     const wal = ((await plant.walBytes()) - walBefore) / readings;
     return { nodes, total: a(cost.total), parts, idle, wal };
   } finally {
+    for (const complaint of plant.complaints()) say(complaint);
     await plant.close();
   }
 }

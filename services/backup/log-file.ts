@@ -18,6 +18,8 @@ const SUBJECT = /^twins\.log\.(\d{1,4})$/;
 export class LogFile {
   readonly #lines = new PassThrough({ highWaterMark: 1 << 20 });
   readonly #written: Promise<void>;
+  /** What all who write wait for while the file is behind. */
+  #room: Promise<unknown> | null = null;
   messages = 0;
   bytes = 0;
 
@@ -38,7 +40,10 @@ export class LogFile {
     const at = new Date(appendedAt).toISOString();
     const line = JSON.stringify({ subject: `twins.log.${shard}`, position, id, at, data });
     if (this.#lines.write(`${line}\n`)) return;
-    await Promise.race([new Promise((resolve) => this.#lines.once('drain', resolve)), this.#written]);
+    this.#room ??= new Promise<void>((resolve) => this.#lines.once('drain', resolve)).then(() => {
+      this.#room = null;
+    });
+    await Promise.race([this.#room, this.#written]);
   }
 
   async close(): Promise<void> {

@@ -36,6 +36,11 @@ export class OpenStreams {
     stream.once('close', () => this.#open.delete(stream));
   }
 
+  /** Keys with which streams are open. */
+  keyIds(): string[] {
+    return [...new Set(this.#open.values())];
+  }
+
   /** Ends the streams of a key. */
   endOf(keyId: string): void {
     for (const [stream, owner] of this.#open) if (owner === keyId) end(stream);

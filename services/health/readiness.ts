@@ -8,7 +8,8 @@ import type { HostStatus } from '../../actors/runtime/host-api.ts';
  */
 export interface Readiness {
   ready: boolean;
-  checks: { store: Check; host: Check };
+  /** `mesh` only where there is one. */
+  checks: { store: Check; host: Check; mesh?: Check };
 }
 
 export interface Check {
@@ -32,16 +33,17 @@ export interface ProbeOptions {
   store(): Promise<void>;
   /** The twin host of this node, where it has one. */
   host?(): Pick<HostStatus, 'state' | 'stale'>;
-  /** Whether some node has twins, where this one has none. */
-  reachesHost?(): boolean;
+  /** Roles that no node of the mesh has, as far as this one knows. */
+  missing?(): readonly string[];
   onFault?: (check: string, error: unknown) => void;
   timeoutMs?: number;
 }
 
 export async function probe(options: ProbeOptions): Promise<Readiness> {
   const store = await storeCheck(options);
-  const host = options.host === undefined ? elsewhere(options) : hostCheck(options.host());
-  return { ready: store.ok && host.ok, checks: { store, host } };
+  const host: Check = options.host === undefined ? { ok: true } : hostCheck(options.host());
+  const checks = { store, host, ...(options.missing && { mesh: meshCheck(options.missing()) }) };
+  return { ready: Object.values(checks).every(({ ok }) => ok), checks };
 }
 
 function hostCheck({ state, stale }: Pick<HostStatus, 'state' | 'stale'>): Check {
@@ -51,9 +53,10 @@ function hostCheck({ state, stale }: Pick<HostStatus, 'state' | 'stale'>): Check
   return { ok: false, reason: state, remedy: STATE_REMEDIES[state] };
 }
 
-function elsewhere({ reachesHost }: ProbeOptions): Check {
-  if (reachesHost?.() !== false) return { ok: true };
-  return { ok: false, reason: 'no twin host', remedy: 'Start a node with the role host, or see npm run nodes.' };
+function meshCheck(missing: readonly string[]): Check {
+  if (missing.length === 0) return { ok: true };
+  const remedy = 'Start a node with that role, or wait for it to be found; npm run nodes shows who is there.';
+  return { ok: false, reason: `no node with the role ${missing.join(', ')}`, remedy };
 }
 
 async function storeCheck({ clock, store, onFault, timeoutMs = 1000 }: ProbeOptions): Promise<Check> {

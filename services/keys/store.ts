@@ -120,6 +120,14 @@ export async function revokeKeys(sql: Sql, by: { id?: string; twinId?: string; d
   );
 }
 
+/** Those of the keys that have been revoked. */
+export async function revokedAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
+  const rows = await sql.query<{ id: string }>('select id from keys where id = any($1) and revoked_at is not null', [
+    ids,
+  ]);
+  return rows.map(({ id }) => id);
+}
+
 /** Gives a live device key a new secret; its id stays. */
 export async function rotateKey(sql: Sql, id: string, hash: string): Promise<KeyRow | null> {
   const [row] = await sql.query<KeyRow>(

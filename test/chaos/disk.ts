@@ -21,12 +21,12 @@ export class Disk {
     this.means = means;
   }
 
-  static make(name: string, megabytes: number): Disk {
+  static make(name: string, megabytes: number, plain = false): Disk {
     const home = fs.mkdtempSync(path.join(os.tmpdir(), `twinmesh-disk-${name}-`));
     fs.chmodSync(home, 0o755);
     const folder = path.join(home, 'mounted');
     fs.mkdirSync(folder);
-    if (process.getuid?.() === 0) {
+    if (!plain && process.getuid?.() === 0) {
       try {
         const image = path.join(home, 'image');
         fs.closeSync(fs.openSync(image, 'w'));

@@ -10,6 +10,9 @@ export interface Scene {
 
 export type Target = 'host' | 'ingest' | 'gateway' | 'postgres' | 'nats' | 'mosquitto' | 'kafka' | 'redis';
 
+/** What telemetry does without: while one of these is down, shards go on committing. */
+export const BYSTANDERS: ReadonlySet<Target> = new Set<Target>(['kafka', 'redis']);
+
 /** One row of the table: a way to fail, and what fails. */
 export interface Fault {
   readonly name: string;

@@ -6,8 +6,10 @@ import { judge, type Verdict } from './checkers/all.ts';
 import { type Asset, Ledger } from './ledger.ts';
 import type { Mesh } from './mesh.ts';
 import { HttpLane } from './senders/http.ts';
+import { KafkaLane } from './senders/kafka.ts';
 import { type Lane, Pace } from './senders/lane.ts';
 import { MqttLane } from './senders/mqtt.ts';
+import { NatsLane } from './senders/nats.ts';
 
 /**
  * Devices that send to a mesh, people who look at twins, and the judgement of both: what a run and a demonstration share.
@@ -30,8 +32,11 @@ export interface Judgement {
   events: number;
 }
 
-const LANES = 6;
 const DRAIN_WITHIN_MS = 90_000;
+/** A consumer of Kafka that lost it looks for it every 30 s. */
+const ARRIVED_WITHIN_MS = 60_000;
+/** What is more than was acknowledged (sent, and never answered) arrives within this. */
+const SETTLED_MS = 2_500;
 /** Longer than a failover: a read that waits for one is answered late rather than not at all. */
 const VIEW_WITHIN_MS = 5_000;
 const VIEW_TRIES = 2;
@@ -77,16 +82,21 @@ export class Load {
       const open = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
       this.ledger.fault(`${open} readings were not acknowledged within ${DRAIN_WITHIN_MS} ms of rest`);
     }
-    // Mosquitto and the log acknowledge before the commit: until nothing more arrives in the history.
+    // Brokers and the log acknowledge before the commit: until all is in the history, or nothing more arrives for long.
     let before = -1;
-    for (let same = 0; same < 3; ) {
-      const [{ count }] = await this.#mesh.audit.query<{ count: number }>(
-        'select count(*)::int as count from counter_readings',
-      );
-      same = count === before ? same + 1 : 0;
+    let sinceMs = performance.now();
+    for (;;) {
+      const count = await this.#stored();
+      if (count !== before) sinceMs = performance.now();
       before = count;
+      const stillMs = performance.now() - sinceMs;
+      if (stillMs > (count >= this.ledger.acknowledged ? SETTLED_MS : ARRIVED_WITHIN_MS)) break;
       await sleep(1_000);
     }
+    if (before < this.ledger.acknowledged)
+      this.#options.print(
+        `${before} of ${this.ledger.acknowledged} are stored, and no more for ${ARRIVED_WITHIN_MS} ms`,
+      );
     const { assets } = this.ledger;
     for (let i = 0; i < assets.length; i += 20) await this.#show(assets.slice(i, i + 20));
   }
@@ -113,10 +123,11 @@ export class Load {
     return judgement;
   }
 
-  /** Half over HTTP, half over MQTT; each asset has one sender. */
+  /** Each asset has one sender; over NATS and Kafka where they are. */
   #makeLanes(): Lane[] {
     const { ledger } = this;
     const { rate, random } = this.#options;
+    const { servers } = this.#mesh;
     const mesh = this.#mesh;
     const gateways = {
       get key() {
@@ -124,16 +135,28 @@ export class Load {
       },
       urls: () => mesh.urls(),
     };
-    return Array.from({ length: LANES }, (_, number) => {
-      const assets = ledger.assets.filter((_, i) => i % LANES === number);
-      const pace = new Pace(rate / LANES);
-      const lane =
-        number % 2 === 0
-          ? new HttpLane(ledger, assets, pace, random).to(gateways)
-          : new MqttLane(ledger, assets, pace, random).to(mesh.servers.mosquitto.url);
+    type Make = (assets: readonly Asset[], pace: Pace) => Lane;
+    const http: Make = (...of) => new HttpLane(ledger, ...of, random).to(gateways);
+    const mqtt: Make = (...of) => new MqttLane(ledger, ...of, random).to(servers.mosquitto.url);
+    const { nats, kafka } = servers;
+    const overNats: Make = nats === null ? http : (...of) => new NatsLane(ledger, ...of, random).to(nats.url);
+    const overKafka: Make =
+      kafka === null ? overNats : (...of) => new KafkaLane(ledger, ...of, random).to(kafka.brokers);
+    const makes = [http, mqtt, http, mqtt, overNats, overKafka];
+    return makes.map((make, number) => {
+      const assets = ledger.assets.filter((_, i) => i % makes.length === number);
+      const lane = make(assets, new Pace(rate / makes.length));
       for (const asset of assets) asset.way = lane.way;
       return lane;
     });
+  }
+
+  /** Rows of the history and of poisoned readings: as many as were acknowledged, once all are there. */
+  async #stored(): Promise<number> {
+    const [{ count }] = await this.#mesh.audit.query<{ count: number }>(
+      `select (select count(*) from counter_readings)::int + (select count(distinct (twin_id, payload)) from dead_letters where code = 'poison')::int as count`,
+    );
+    return count;
   }
 
   async #show(assets: readonly Asset[]): Promise<void> {

@@ -24,7 +24,11 @@ export interface MeshOptions {
   shards: number;
   ack: 'log' | 'commit';
   servers: ReadonlySet<ServerName>;
+  /** Further servers, where this machine has them. */
+  welcome?: ReadonlySet<ServerName>;
   withoutFence: boolean;
+  /** Relays and stopped writers, also where namespaces and frozen disks could be had. */
+  relays?: boolean;
   /** The demo fleet publishes beside whatever else sends. */
   demo?: boolean;
   /** Further settings of every node. */
@@ -46,6 +50,9 @@ export class Mesh {
   readonly #metricsToken = mintKey().key;
   readonly #killAll = (): void => {
     for (const node of this.nodes) node.signal('SIGKILL');
+    this.network.remove();
+    this.servers.disks.postgres.remove();
+    this.servers.disks.nats.remove();
   };
 
   private constructor(options: MeshOptions, servers: Servers, network: Network, folder: string) {
@@ -58,12 +65,12 @@ export class Mesh {
   }
 
   static async start(options: MeshOptions): Promise<Mesh> {
-    options.print(`starting ${['postgres', 'mosquitto', ...options.servers].join(', ')}`);
-    const servers = await startServers(options.servers);
+    options.print(`starting ${['postgres', 'mosquitto', ...options.servers, ...(options.welcome ?? [])].join(', ')}`);
+    const servers = await startServers(options.servers, options.welcome, options.relays);
     const folder = mkdtempSync(join(tmpdir(), 'twinmesh-chaos-'));
     let mesh: Mesh;
     try {
-      mesh = new Mesh(options, servers, await openNetwork(options.layout === 'whole'), folder);
+      mesh = new Mesh(options, servers, await openNetwork(options.layout === 'whole' || options.relays), folder);
     } catch (error) {
       await servers.stop();
       throw error;

@@ -17,6 +17,8 @@ export interface Network {
   readonly address: string;
   link(name: string): Promise<Link>;
   close(): Promise<void>;
+  /** What would outlive this process, gone at once. */
+  remove(): void;
 }
 
 export type Direction = 'both' | 'out' | 'in';
@@ -94,6 +96,11 @@ class Namespaces implements Network {
 
   async close(): Promise<void> {
     for (const link of this.#links) await link.close();
+    this.remove();
+  }
+
+  remove(): void {
+    for (const link of this.#links) link.remove();
     spawnSync('ip', ['link', 'del', this.#name]);
   }
 }
@@ -175,6 +182,10 @@ class NamespaceLink extends Relayed implements Link {
 
   override async close(): Promise<void> {
     await super.close();
+    this.remove();
+  }
+
+  remove(): void {
     if (this.#closed) return;
     this.#closed = true;
     // Its end of the pair goes with it.
@@ -200,6 +211,10 @@ class Shared implements Network {
 
   async close(): Promise<void> {
     for (const link of this.#links) await link.close();
+  }
+
+  remove(): void {
+    // Relays end with the process.
   }
 }
 

@@ -14,6 +14,8 @@ export interface Injected {
   settledMs: number | null;
   /** Shards that had not, when the limit was over. */
   standStill: number[];
+  /** Shards that committed while it lasted, where they had to; null where that is not asked. */
+  movedMeanwhile: number | null;
   /** It could not be done, and why. */
   failed: string | null;
 }

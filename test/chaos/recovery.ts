@@ -35,3 +35,9 @@ export async function standing(audit: Audit, shards: number, sinceMs: number): P
   const moved = await audit.progress(sinceMs + IN_FLIGHT_MS).catch(() => new Map());
   return Array.from({ length: shards }, (_, shard) => shard).filter((shard) => !moved.has(shard));
 }
+
+/** How many shards have committed between two moments. */
+export async function movedBetween(audit: Audit, fromMs: number, toMs: number): Promise<number> {
+  const moved = await audit.progress(fromMs + IN_FLIGHT_MS);
+  return [...moved.values()].filter((at) => at <= toMs).length;
+}

@@ -36,14 +36,21 @@ async function main(): Promise<number> {
     process.stdout.write(`\n${violations} ${name}:\n${examples.map((example) => `  ${example}\n`).join('')}`);
   }
   const failed = outcome.injected.filter((one) => one.failed !== null);
+  const violations = broken.reduce((sum, verdict) => sum + verdict.violations, 0);
+  const { undrawn, goalReached, ledger } = outcome;
+  if (undrawn.length > 0) process.stdout.write(`\nNot drawn in this time: ${undrawn.join(', ')}\n`);
+  if (failed.length > 0) process.stdout.write(`\n${failed.length} faults could not be done: ${failed[0].failed}\n`);
+  if (!goalReached) process.stdout.write('\nThe time was over before the goal.\n');
+  process.stdout.write(
+    `\n${ledger.acknowledged} acknowledged, ${outcome.injected.length - failed.length} faults, ${violations} violations\n`,
+  );
   if (options.withoutFence) {
     process.stdout.write(
       broken.length > 0 ? '\nWithout the fence violations were found.\n' : '\nWithout the fence nothing was found.\n',
     );
     return broken.length > 0 ? 0 : 1;
   }
-  if (failed.length > 0) process.stdout.write(`\n${failed.length} faults could not be done: ${failed[0].failed}\n`);
-  return broken.length > 0 || failed.length > 0 ? 1 : 0;
+  return broken.length > 0 || failed.length > 0 || !goalReached ? 1 : 0;
 }
 
 function reportOf(options: ChaosOptions, outcome: Outcome): string {

@@ -22,9 +22,13 @@ export interface Servers {
 
 export type ServerName = 'postgres' | 'nats' | 'mosquitto' | 'kafka' | 'redis';
 
-/** Throws where one of `wanted` cannot be had. */
-export async function startServers(wanted: ReadonlySet<ServerName>): Promise<Servers> {
-  const disks = { postgres: Disk.make('postgres', 6_000), nats: Disk.make('nats', 2_000) };
+/** Throws where one of `wanted` cannot be had; those of `welcome` are there where they can be. */
+export async function startServers(
+  wanted: ReadonlySet<ServerName>,
+  welcome: ReadonlySet<ServerName> = new Set(),
+  plainDisks = false,
+): Promise<Servers> {
+  const disks = { postgres: Disk.make('postgres', 6_000, plainDisks), nats: Disk.make('nats', 2_000, plainDisks) };
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
     for (const end of stops.splice(0).reverse()) await end().catch(() => undefined);
@@ -43,8 +47,14 @@ export async function startServers(wanted: ReadonlySet<ServerName>): Promise<Ser
     const nats = wanted.has('nats')
       ? need('nats', await disks.nats.during(() => findNats({ own: true, syncInterval: '2s' })))
       : null;
-    const redis = wanted.has('redis') ? need('redis', await findRedis({ own: true })) : null;
-    const kafka = wanted.has('kafka') ? need('kafka', await findKafka({ own: true })) : null;
+    const perhaps = async <T extends { stop(): Promise<void> }>(name: ServerName, find: () => Promise<T | null>) => {
+      if (wanted.has(name)) return need(name, await find());
+      if (!welcome.has(name)) return null;
+      const found = await find().catch(() => null);
+      return found === null ? null : need(name, found);
+    };
+    const redis = await perhaps('redis', () => findRedis({ own: true }));
+    const kafka = await perhaps('kafka', () => findKafka({ own: true }));
     return {
       postgres,
       databaseUrl: await postgres.database(),

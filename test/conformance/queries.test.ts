@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { seededRandom } from '../../actors/protocol/clock.ts';
 import { Pg } from '../../actors/store/pg.ts';
-import { Pglite } from '../../actors/store/pglite.ts';
 import { aggregates } from '../../actors/store/queries/aggregates.ts';
 import { listAlerts } from '../../actors/store/queries/alert-list.ts';
 import { listAnomalies, reviewAnomaly } from '../../actors/store/queries/anomaly-list.ts';
@@ -18,6 +17,7 @@ import { listRules, loadTuning, patchRule } from '../../actors/store/queries/tun
 import { listTwins } from '../../actors/store/queries/twin-list.ts';
 import { retain, retainJournal, rollUp } from '../../actors/store/queries/upkeep.ts';
 import type { Sql } from '../../actors/store/sql.ts';
+import { openEmptyDatabase } from '../servers/embedded.ts';
 import { findPostgres } from '../servers/postgres.ts';
 import {
   boiler,
@@ -176,7 +176,7 @@ describe.skipIf(server === null)('queries on a real server', () => {
   let real: Sql;
   beforeAll(async () => {
     const url = await server!.database();
-    [embedded, real] = await Promise.all([openDatabase(() => Pglite.open()), openDatabase(() => Pg.open({ url }))]);
+    [embedded, real] = await Promise.all([openDatabase(openEmptyDatabase), openDatabase(() => Pg.open({ url }))]);
     await seed(embedded);
     await seed(real);
   });

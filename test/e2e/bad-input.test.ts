@@ -14,6 +14,7 @@ import {
   ODD_BUT_GOOD,
   tenMegabytes,
 } from '../fixtures/bad-input/corpus.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { type Answer, ask, dataOf, itemsOf, metricOf, untilReady } from './api.ts';
 import { eventually, NodeProcess, ROOT, type Whereabouts, whereabouts } from './node-process.ts';
 
@@ -87,6 +88,7 @@ async function everyShardMoves(): Promise<void> {
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-bad-'));
+  await emptyDatabase(join(folder, 'data'));
   node = NodeProcess.start(folder, {
     DEMO: 'off',
     SHARDS: String(SHARDS),

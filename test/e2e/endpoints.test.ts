@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import mqtt, { type MqttClient } from 'mqtt';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { faultsOf } from '../integration/gateway/json-schema-check.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { SseReader } from '../unit/gateway/sse-reader.ts';
 import { type Answer, type Asked, ask, untilReady } from './api.ts';
 import { eventually, NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
@@ -88,6 +89,7 @@ async function connect(username: string, password: string): Promise<MqttClient> 
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-endpoints-'));
+  await emptyDatabase(join(folder, 'data'));
   node = NodeProcess.start(folder, { DEMO: 'off', SHARDS: '16', RATE_LIMIT_PER_MINUTE: '100000' });
   at = await whereabouts(node);
   await untilReady(at.http);
@@ -644,6 +646,7 @@ describe('administration', () => {
 describe('rate limit', () => {
   it('answers 429 with Retry-After, by key and by address', async () => {
     const other = mkdtempSync(join(tmpdir(), 'twinmesh-rate-'));
+    await emptyDatabase(join(other, 'data'));
     const limited = NodeProcess.start(other, { DEMO: 'off', SHARDS: '4', RATE_LIMIT_PER_MINUTE: '20' });
     try {
       const { http, key } = await whereabouts(limited);

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { seededRandom } from '../../actors/protocol/clock.ts';
 import { Pglite } from '../../actors/store/pglite.ts';
 import type { Sql } from '../../actors/store/sql.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { dataOf, untilReady } from './api.ts';
 import { NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
 import { type Asset, HttpLoader, MqttLoader, STEP_MS, valuesOf } from './numbered-load.ts';
@@ -28,8 +29,9 @@ async function start(): Promise<Whereabouts> {
   return { ...at, key: admin };
 }
 
-beforeAll(() => {
+beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-kill-'));
+  await emptyDatabase(join(folder, 'data'));
 });
 
 afterAll(async () => {

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 /** A node of its own process, as `npm start` runs it, on free ports. */
 export const ROOT = join(import.meta.dirname, '..', '..');
 
+/** Nodes are started by the dozen: what one has compiled the next one reads. Goes with the packages. */
+const COMPILED = join(ROOT, 'node_modules', '.cache', 'compiled');
+
 export class NodeProcess {
   readonly #child: ChildProcess;
   readonly #exit: Promise<number>;
@@ -28,7 +31,13 @@ export class NodeProcess {
 
   /** Any program under the Node that runs the tests, with nothing of the test's environment but the path. */
   static run(folder: string, args: string[], env: Record<string, string> = {}): NodeProcess {
-    const free = { PORT: '0', MQTT_LISTEN_PORT: '0', MQTT_WS_PORT: '0', LOG_FORMAT: 'json' };
+    const free = {
+      PORT: '0',
+      MQTT_LISTEN_PORT: '0',
+      MQTT_WS_PORT: '0',
+      LOG_FORMAT: 'json',
+      NODE_COMPILE_CACHE: COMPILED,
+    };
     const child = spawn(process.execPath, args, { cwd: folder, env: { PATH: process.env.PATH, ...free, ...env } });
     return new NodeProcess(child);
   }

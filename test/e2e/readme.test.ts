@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { eventually, NodeProcess, ROOT, type Whereabouts, whereabouts } from './node-process.ts';
 
 /** The README is run as it stands: only addresses are those of this test's node. */
@@ -64,6 +65,7 @@ async function enrol(name: string): Promise<string> {
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-readme-'));
+  await emptyDatabase(join(folder, 'data'));
   const kinds = join(folder, 'kinds');
   mkdirSync(kinds);
   writeFileSync(join(kinds, 'turbine.ts'), blocks('ts')[0]);

@@ -166,10 +166,10 @@ describe('npm start', () => {
 describe('a start that cannot be', () => {
   it('reports every fault of the settings with the remedy, no stack, exit 2', async () => {
     writeFileSync(join(folder, 'twinmesh.config.json'), '{"MQTT_LISTEN_PROT": 1}');
-    const node = start({ PORT: 'eighty', REDIS_URL: 'redis://cache' });
+    const node = start({ PORT: 'eighty', NEO4J_URL: 'bolt://graph' });
     expect(await node.ended()).toBe(2);
     expect(node.output).toContain('bad_settings');
-    for (const name of ['PORT must be', 'REDIS_URL is set', 'did you mean MQTT_LISTEN_PORT?', '--help']) {
+    for (const name of ['PORT must be', 'NEO4J_URL is set', 'did you mean MQTT_LISTEN_PORT?', '--help']) {
       expect(node.output).toContain(name);
     }
     expect(node.output).not.toMatch(/\n\s+at /);

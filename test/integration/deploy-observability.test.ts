@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { DASHBOARDS, dashboardFiles } from '../../deploy/grafana/build.ts';
 import { eventually, NodeProcess, ROOT, whereabouts } from '../e2e/node-process.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { findPrometheus, type PrometheusServer, startPrometheus } from '../servers/prometheus.ts';
 import {
   askedMetrics,
@@ -99,6 +100,7 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
   let exposed: Set<string>;
 
   beforeAll(async () => {
+    await emptyDatabase(join(folder, 'data'));
     node = NodeProcess.start(folder, { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2' });
     const { http, key } = await whereabouts(node);
     const ask = (path: string, init: RequestInit = {}) =>

@@ -1,11 +1,16 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually } from '../e2e/node-process.ts';
+import { eventually, NodeProcess } from '../e2e/node-process.ts';
 import { type Mesh, startMesh } from '../servers/mesh.ts';
 
 /** Real nodes over a real NATS and PostgreSQL: who owns what, and that twins are reached wherever they are. */
 const mesh = await startMesh({ ttlMs: 2_000, shards: 32 });
 const TWINS = Array.from({ length: 40 }, (_, i) => `machine:M${i}`);
 const SILENCE_MS = 60_000;
+const folder = mkdtempSync(join(tmpdir(), 'twinmesh-namesake-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe.skipIf(mesh === null)('a mesh', () => {
   const { broker, sql, directory } = (mesh ?? {}) as Mesh;
@@ -124,6 +129,18 @@ describe.skipIf(mesh === null)('a mesh', () => {
     expect((await api('POST', '/api/v1/nodes/c/undrain')).status).toBe(200);
     await eventually(counts, (owned) => (owned.c ?? 0) > 3);
     await mesh?.settled();
+    await everyTwin();
+  });
+
+  it('refuses a node whose name is taken, and goes on as it was', async () => {
+    const again = (name: string, roles: string) =>
+      NodeProcess.start(folder, { ...mesh?.env, NODE_ID: name, ROLES: roles, DATA_DIR: join(folder, roles) });
+    const [host, gateway] = [again('a', 'host'), again('g', 'gateway')];
+    expect(await host.ended()).toBe(2);
+    expect(host.output).toMatch(/A node named a lives on this database already/);
+    expect(await gateway.ended()).toBe(1);
+    expect(gateway.output).toMatch(/has the name g: give each its own NODE_ID/);
+    await tell();
     await everyTwin();
   });
 

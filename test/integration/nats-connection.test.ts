@@ -34,7 +34,14 @@ describe('the options of a NATS connection', () => {
   });
 
   it('are refused where they cannot be meant', () => {
-    for (const url of ['', 'one:4222', 'http://one', 'nats://a:b@one,nats://c:d@two'])
+    for (const url of [
+      '',
+      'one:4222',
+      'http://one',
+      'nats://a:b@one,nats://c:d@two',
+      'nats://a:100%@one',
+      'nats://5%@one',
+    ])
       expect(() => of(url), url).toThrow(expect.objectContaining({ code: 'bad_settings' }));
     expect(() => of('tls://one', { tls: { caFile: '/nowhere' } })).toThrow(/TLS_CA_FILE/);
     expect(() => of('nats://one', { credentialsFile: '/nowhere' })).toThrow(/NATS_CREDENTIALS_FILE/);

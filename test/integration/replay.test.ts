@@ -8,6 +8,7 @@ import { loadSettings, type Settings } from '../../config/settings.ts';
 import { runLoad } from '../../services/load/load-command.ts';
 import { runReplay } from '../../services/load/replay-command.ts';
 import { NodeProcess, whereabouts } from '../e2e/node-process.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 
 /** Files through a whole node: over MQTT, through the control socket, and into the database without a server. */
 const DATA = join(import.meta.dirname, '../../../shared/data');
@@ -56,6 +57,7 @@ function stateOf({ reported, rolling, revision, at, alerts, health }: Record<str
 }
 
 beforeAll(async () => {
+  await emptyDatabase(DATA_DIR);
   node = NodeProcess.start(folder, { DATA_DIR, DEMO: 'off' });
   const where = await whereabouts(node);
   http = where.http;

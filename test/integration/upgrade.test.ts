@@ -13,7 +13,7 @@ import { findPostgres } from '../servers/postgres.ts';
 /** What older versions have left is gone on with, and nodes of two versions work side by side while they are replaced. */
 const PATIENCE_MS = 120_000;
 const FIXTURES = join(ROOT, 'test/fixtures/upgrade');
-const OLD = '8762f2bb7b00e34f04662947ed2e835e77f62e15';
+const OLD = 'c6cca28da84383b41a5ed147d9519699297f331d';
 const folder = fs.mkdtempSync(join(tmpdir(), 'twinmesh-upgrade-'));
 const postgres = await findPostgres();
 
@@ -159,7 +159,8 @@ describe.skipIf(mesh === null)('nodes of the version before, replaced one after 
             const text = await answer.text();
             if (answer.status === 200) return JSON.parse(text).data;
             said = `${answer.status} ${text}`;
-            if (answer.status !== 503 && answer.status !== 504) faults.push(`${name} ${path}: ${said}`);
+            if (answer.status !== 503 && answer.status !== 504)
+              faults.push(`${new Date().toISOString()} ${name} ${path}: ${said}`);
           } catch (error) {
             said = String(error);
           }
@@ -211,9 +212,7 @@ describe.skipIf(mesh === null)('nodes of the version before, replaced one after 
       }
       going = false;
       await Promise.all([telling, asking]);
-      const told = started.flatMap(({ output }) =>
-        output.split('\n').filter((line) => line.includes('"level":"error"')),
-      );
+      const told = started.flatMap(({ output }) => output.split('\n').filter((line) => /"level":"error"/.test(line)));
       expect({ faults, told }).toEqual({ faults: [], told: [] });
       const rows = await sql.query<{ n: number; different: number; least: number; most: number }>(
         `select count(*)::int as n, count(distinct seq)::int as different, min(seq)::int as least, max(seq)::int as most

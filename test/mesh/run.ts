@@ -142,7 +142,12 @@ class Demonstration {
     const gateway = this.#alive().find((other) => other !== node) ?? node;
     this.#tell(`${node.name} is drained`);
     await this.#call(gateway, 'POST', `/api/v1/nodes/${node.name}/drain`, 30_000);
-    this.#tell(`${node.name} has given up its shards; it takes them again in 5 s`);
+    for (let looks = 0; looks < 30 && !this.over; looks++) {
+      await this.#ask(gateway).catch(() => undefined);
+      if ((this.#facts.get(node.name)?.shards ?? 0) === 0) break;
+      await sleep(1_000);
+    }
+    this.#tell(`${node.name} owns ${this.#facts.get(node.name)?.shards ?? 0} shards; it takes some again in 5 s`);
     await sleep(5_000);
     await this.#call(gateway, 'POST', `/api/v1/nodes/${node.name}/undrain`, 10_000);
   }
@@ -246,7 +251,9 @@ async function show(
   };
   const onKey = (data: Buffer): void => act(data.toString('latin1'));
   if (interactive) process.stdin.setRawMode(true).on('data', onKey).resume();
-  process.once('SIGINT', () => {
+  process.on('SIGINT', () => {
+    // The second time at once; what was started ends with the process.
+    if (demonstration.over) process.exit(130);
     demonstration.over = true;
   });
   const endsAt = performance.now() + minutes * 60_000;

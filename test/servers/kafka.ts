@@ -148,6 +148,7 @@ function java(...args: string[]): string[] {
     '-Xmx384m',
     '-Xms128m',
     '-XX:+UseSerialGC',
+    '-XX:TieredStopAtLevel=1',
     '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
     '-cp',
     path.join(cache(), '*'),

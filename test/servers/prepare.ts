@@ -1,3 +1,4 @@
+import { emptyTemplate } from './embedded.ts';
 import { findKafka } from './kafka.ts';
 import { findNats } from './nats.ts';
 
@@ -6,6 +7,7 @@ import { findNats } from './nats.ts';
  * ask for them. What is there already is only started and ended.
  */
 process.env.REQUIRE_SERVERS = '1';
+await emptyTemplate();
 for (const [name, find] of [
   ['NATS', findNats],
   ['Kafka', findKafka],

@@ -102,7 +102,13 @@ function changing(batch: Batch, rows: readonly Summary[]): void {
     .bool('retired', (i) => rows[i].retired)
     .int4('alerts', (i) => rows[i].alerts)
     .jsonb('reported', (i) => JSON.stringify(rows[i].reported))
-    .jsonb('attributes', (i) => JSON.stringify(rows[i].attributes));
+    .jsonb('attributes', (i) => jsonOf(rows[i].attributes));
+}
+
+/** Most twins have no attributes. */
+function jsonOf(attributes: Record<string, unknown>): string {
+  for (const _ in attributes) return JSON.stringify(attributes);
+  return '{}';
 }
 
 /** One statement can touch a row once: of several of one twin the newest counts. */

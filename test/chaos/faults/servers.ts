@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { between, type Fault, type Scene, type Target } from '../fault.ts';
+import { BYSTANDERS, between, type Fault, type Scene, type Target } from '../fault.ts';
 import type { Direction } from '../network.ts';
 import { copyFolder } from '../servers.ts';
 
@@ -29,6 +29,17 @@ function serverOf({ mesh: { servers } }: Scene, target: Stoppable): Running {
 const UNWRITTEN_MS = 10_000;
 const RESUBSCRIBED_AFTER_MS = 3_000;
 
+/** Long enough to see that everything else goes on. */
+function bystanderMs({ random }: Scene): number {
+  return between(4_000, 6_000, random);
+}
+
+/** Around the ttl: sometimes nodes give up meanwhile, sometimes not. */
+function outageMs(scene: Scene, target: Stoppable): number {
+  if (BYSTANDERS.has(target)) return bystanderMs(scene);
+  return between(1.2, 2.2, scene.random) * scene.mesh.options.ttlMs;
+}
+
 async function sendAgain({ ledger }: Scene, sinceMs: number): Promise<void> {
   await sleep(RESUBSCRIBED_AFTER_MS);
   ledger.resendSince(
@@ -43,7 +54,7 @@ function kill(target: Stoppable): Fault {
     target,
     async inject(scene) {
       const server = serverOf(scene, target);
-      const downMs = between(200, 1_500, scene.random);
+      const downMs = BYSTANDERS.has(target) ? bystanderMs(scene) : between(200, 1_500, scene.random);
       await server.kill?.();
       const killedAt = Date.now();
       await sleep(downMs);
@@ -74,7 +85,7 @@ function pause(target: Stoppable): Fault {
     target,
     async inject(scene) {
       const { pid } = serverOf(scene, target);
-      const ms = between(1.2, 2.2, scene.random) * scene.mesh.options.ttlMs;
+      const ms = outageMs(scene, target);
       const pids = pid === null ? [] : withChildren(pid);
       signal(pids, 'SIGSTOP');
       await sleep(ms);
@@ -92,8 +103,9 @@ function partition(target: Stoppable, words: string): Fault {
     name: `partition (${words})`,
     target,
     means: ({ mesh }) => mesh.network.means,
-    async inject({ mesh, random }) {
-      const ms = between(1.2, 2.2, random) * mesh.options.ttlMs;
+    async inject(scene) {
+      const { mesh } = scene;
+      const ms = outageMs(scene, target);
       for (const node of mesh.nodes) node.link.partition([target], DIRECTIONS[words]);
       await sleep(ms);
       for (const node of mesh.nodes) node.link.heal();

@@ -5,6 +5,8 @@ import { defineTwin } from '../../../actors/protocol/kind.ts';
  * rolling state and events have something to be wrong about.
  */
 
+/** Where senders over Kafka write. */
+export const KAFKA_TOPIC = 'counter-readings';
 /** Above this `mark`, folding throws. */
 export const POISON_MARK = 900;
 const POISON_MESSAGE = 'poison at {value}';
@@ -31,6 +33,7 @@ export default defineTwin({
   formats: [
     {
       name: 'counter',
+      kafka: [KAFKA_TOPIC],
       decode: ({ id, at, seq, ...values }) => ({ id, at, seq, values }),
       example: { id: 'a-1', at: '2026-01-01T00:00:00Z', seq: 7, n: 7, load: 120, temperature: 20 },
     },

@@ -9,7 +9,6 @@ export interface Gateways {
   urls(): readonly string[];
 }
 
-const BATCH = 60;
 const ANSWER_WITHIN_MS = 8_000;
 
 /** NDJSON over HTTP to one gateway, to the next one when it does not answer. HTTP is answered after the commit. */
@@ -25,7 +24,7 @@ export class HttpLane extends Lane {
 
   async run(): Promise<void> {
     while (!this.finished) {
-      const batch = this.take(Math.min(BATCH, this.assets.length * 2));
+      const batch = this.take(this.portion);
       if (batch.length === 0) {
         await this.rest();
         continue;

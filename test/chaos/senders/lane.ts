@@ -8,21 +8,26 @@ export interface Sent {
   n: number;
 }
 
+/** Readings that a lane sends at once at least, and at most. */
+const PORTION = { least: 60, most: 500 };
+/** At higher rates it sends so much of a second at once. */
+const PORTION_SECONDS = 0.4;
+
 /** How fast a lane sends: readings a second. Each has its own, or the one that takes small portions starves the others. */
 export class Pace {
-  readonly #perSecond: number;
+  readonly perSecond: number;
   #given = 0;
   #since = performance.now();
 
   constructor(perSecond: number) {
-    this.#perSecond = perSecond;
+    this.perSecond = perSecond;
   }
 
   /** Whether so many may go now. What was not used in the last quarter of a second is gone: no burst after an outage. */
   take(count: number): boolean {
     const now = performance.now();
-    const due = ((now - this.#since) / 1000) * this.#perSecond;
-    const most = Math.max(count, this.#perSecond / 4);
+    const due = ((now - this.#since) / 1000) * this.perSecond;
+    const most = Math.max(count, this.perSecond / 4);
     if (due - this.#given > most) this.#given = due - most;
     if (this.#given + count > due) return false;
     this.#given += count;
@@ -56,6 +61,12 @@ export abstract class Lane {
   /** No new readings. */
   stop(): void {
     this.#stopping = true;
+  }
+
+  /** How many it sends at once. */
+  protected get portion(): number {
+    const due = Math.round(this.pace.perSecond * PORTION_SECONDS);
+    return Math.min(Math.max(due, PORTION.least), PORTION.most, this.assets.length * 12);
   }
 
   /** Everything that it has made has been acknowledged. */

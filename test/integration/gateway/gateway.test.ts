@@ -496,6 +496,26 @@ describe('live streams', () => {
     await node.http('DELETE', `/api/v1/keys/${id}`, as('admin'));
     await vi.waitFor(() => expect(reader.ended).toBe(true), 5000);
   });
+
+  it('end with a key whose revocation this gateway has not heard of, once it looks', async () => {
+    const made = await node.http('POST', '/api/v1/keys', as('admin', { body: { name: 'unheard', role: 'viewer' } }));
+    const { key, id } = made.json.data;
+    const headers = { 'x-api-key': key };
+    const req = httpRequest({ host: '127.0.0.1', port: node.port, path: '/api/v1/stream', headers, agent: false });
+    req.end();
+    const [response] = (await once(req, 'response')) as [IncomingMessage];
+    const reader = new SseReader(response);
+    await vi.waitFor(() => expect(reader.of('hello')).toHaveLength(1), 5000);
+    const other = await listen('/api/v1/stream');
+    // as another node does it while this one is cut off from it
+    await node.parts.sql.query('update keys set revoked_at = now() where id = $1', [id]);
+    const gateway = node.broker.getLocalService('gateway') as unknown as { checkKeys(): Promise<void> };
+    await gateway.checkKeys();
+    await vi.waitFor(() => expect(reader.ended).toBe(true), 5000);
+    expect(other.ended).toBe(false);
+    other.response.destroy();
+    expectProblem(await node.http('GET', '/api/v1/kinds', { key }), 401, 'unauthenticated');
+  });
 });
 
 describe('keys', () => {

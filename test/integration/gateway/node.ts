@@ -17,6 +17,7 @@ import kinds from '../../../services/kinds.service.ts';
 import { openParts, type Parts } from '../../../services/parts.ts';
 import streams from '../../../services/streams.service.ts';
 import twins from '../../../services/twins.service.ts';
+import { emptyDatabase } from '../../servers/embedded.ts';
 
 /** A node with the embedded database and the services of the gateway, on a port of its own. */
 export interface GatewayNode {
@@ -78,6 +79,7 @@ export async function startGateway(
     tracking: { enabled: true, shutdownTimeout: 2000 },
   });
   const { parts: borrowed } = options;
+  if (!borrowed && settings.databaseUrl === null) await emptyDatabase(dataDir);
   const parts = await holdParts(broker, async () =>
     borrowed ? { ...borrowed, settings, close: async () => undefined } : openParts(settings, { logger }),
   );

@@ -282,6 +282,35 @@ describe('a drained node', () => {
   });
 });
 
+describe('a drain while the store is away', () => {
+  it('is given up after the patience it was given, and the stop after it too', async () => {
+    const ledger = await openLedger(MANY);
+    let away = false;
+    const gone =
+      <Args extends unknown[], T>(call: (...args: Args) => Promise<T>) =>
+      (...args: Args): Promise<T> =>
+        away ? Promise.reject(new TwinmeshError('store_down', 'away')) : call(...args);
+    const a = await run(
+      over(ledger, (own) => ({
+        beat: gone(own.beat.bind(own)),
+        shards: gone(own.shards.bind(own)),
+        commit: gone(own.commit.bind(own)),
+        release: gone(own.release.bind(own)),
+      })),
+      { node: 'a', ttlMs: TTL_MS, shards: MANY },
+    );
+    running.push(a);
+    await until(() => owned(a.host) === MANY, 'all shards');
+    await create(a.host, twinOf(0, MANY));
+    away = true;
+    await a.host.drain(100);
+    expect(a.host.status()).toMatchObject({ state: 'draining', stale: { reason: 'store down' } });
+    await a.host.stop();
+    expect(a.host.status().state).toBe('stopped');
+    away = false;
+  });
+});
+
 describe('recovery', () => {
   it('brings back a bounded number of shards at once, those first that somebody asks for', async () => {
     const ledger = await openLedger(MANY);

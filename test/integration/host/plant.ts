@@ -6,9 +6,10 @@ import { shardOf, twinIdOf } from '../../../actors/protocol/twin-id.ts';
 import { Host } from '../../../actors/runtime/host.ts';
 import type { HostOptions } from '../../../actors/runtime/host-options.ts';
 import { registryOf } from '../../../actors/runtime/kind-registry.ts';
-import { Pglite } from '../../../actors/store/pglite.ts';
+import type { Pglite } from '../../../actors/store/pglite.ts';
 import type { Store } from '../../../actors/store/port.ts';
 import { PostgresStore } from '../../../actors/store/postgres.ts';
+import { openEmptyDatabase } from '../../servers/embedded.ts';
 
 export const SHARDS = 4;
 export const T0 = 1_750_000_000_000;
@@ -47,7 +48,7 @@ export interface Bench {
 }
 
 export async function openBench(): Promise<Bench> {
-  const sql = await Pglite.open({});
+  const sql = await openEmptyDatabase();
   const store = new PostgresStore(sql);
   await store.open([pump], SHARDS);
   return { store, sql, close: () => sql.close() };

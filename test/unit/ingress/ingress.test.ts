@@ -250,6 +250,23 @@ describe('on its way to the log', () => {
     expect(ingress.inFlightBytes).toBe(0);
   });
 
+  it('does not hold the log for closed when nobody tries any more: who is told so would send nothing again', async () => {
+    const { ingress, log, clock } = bench();
+    log.onAppend = () => {
+      throw new TwinmeshError('unavailable', 'the connection to the log is lost');
+    };
+    await expect(ingress.submit(HTTP, goodMessage('A'), COMMITTED)).rejects.toMatchObject({ code: 'unavailable' });
+    await clock.advance(9_000);
+    expect(ingress.paused).toMatchObject({ reason: 'the connection to the log is lost' });
+    await clock.advance(2_000);
+    expect(ingress.paused).toBeNull();
+    // somebody who keeps trying knows
+    void ingress.store([ingress.read(HTTP, goodMessage('B'))], PATIENT, () => undefined);
+    await clock.advance(60_000);
+    expect(ingress.paused).not.toBeNull();
+    ingress.close();
+  });
+
   it('gives up waiting at the deadline', async () => {
     const { ingress, log, clock } = bench();
     log.onAppend = () => new Promise(() => {});

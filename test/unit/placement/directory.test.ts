@@ -44,6 +44,21 @@ describe('directory', () => {
     expect(directory.ownerOf(0)).toBe('a');
   });
 
+  it('follows a database that was restored from a backup, but no look that news have overtaken', async () => {
+    let answer: () => Promise<Ownership[]> = async () => [{ shard: 0, owner: 'a', epoch: 3 }];
+    const { directory } = directoryOf(() => answer());
+    directory.observe([{ shard: 0, owner: 'b', epoch: 9 }]);
+    await directory.doubt();
+    expect(directory.ownerOf(0)).toBe('a');
+    // the answer was on its way when the shard moved
+    answer = async () => {
+      directory.observe([{ shard: 0, owner: 'c', epoch: 4 }]);
+      return [{ shard: 0, owner: 'a', epoch: 3 }];
+    };
+    await directory.doubt();
+    expect(directory.ownerOf(0)).toBe('c');
+  });
+
   it('wakes whoever waits for a shard when it moves, and only then', async () => {
     const { directory } = directoryOf();
     const woken: string[] = [];

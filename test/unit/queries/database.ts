@@ -1,12 +1,12 @@
 import type { Clock } from '../../../actors/protocol/clock.ts';
 import { systemClock } from '../../../actors/protocol/clock.ts';
 import { defineTwin, type Kind } from '../../../actors/protocol/kind.ts';
-import { Pglite } from '../../../actors/store/pglite.ts';
 import type { TwinKey } from '../../../actors/store/queries/twin-key.ts';
 import { kindTables, MIGRATIONS } from '../../../actors/store/schema.ts';
 import type { Sql } from '../../../actors/store/sql.ts';
+import { openEmptyDatabase } from '../../servers/embedded.ts';
 
-/** A database in memory with the schema and two kinds, and rows as the checkpoint would write them. */
+/** A database with the schema and two kinds, and rows as the checkpoint would write them. */
 const base = {
   version: 1,
   title: 'test',
@@ -54,7 +54,7 @@ export const gadget: Kind = defineTwin({ ...base, kind: 'gadget', openMetrics: t
 
 export const KINDS = [boiler, gadget];
 
-export async function openDatabase(open: () => Promise<Sql> = () => Pglite.open()): Promise<Sql> {
+export async function openDatabase(open: () => Promise<Sql> = openEmptyDatabase): Promise<Sql> {
   const sql = await open();
   for (const migration of MIGRATIONS) await sql.exec(migration.sql);
   for (const kind of KINDS) await sql.exec(kindTables(kind));
