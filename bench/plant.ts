@@ -87,6 +87,8 @@ export class Plant {
       SHARDS: String(shards),
       METRICS_PORT: '0',
       LOG_LEVEL: 'warn',
+      // a machine that is busy with other work needs more for a commit than 0.4 of the default
+      TTL_MS: String(sizeOf('TTL_MS', loadSettings({}).ttlMs)),
       DEMO: 'off',
       RATE_LIMIT_PER_MINUTE: '10000000',
       ...env,

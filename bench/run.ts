@@ -34,7 +34,16 @@ async function main(chosen: readonly string[], record: boolean): Promise<void> {
     const scenario = ((await import(new URL(`./scenarios/${name}.ts`, import.meta.url).href)) as { default: Scenario })
       .default;
     console.log(`\n${name}: ${scenario.title}`);
-    for (const figure of await scenario.run((line) => console.log(`  ${line}`))) {
+    const figures = await scenario
+      .run((line) => console.log(`  ${line}`))
+      .catch((error: Error) => {
+        // the others are measured all the same
+        console.error(`  failed: ${error.stack}`);
+        lines.push(`| ${name} | failed: ${error.message} | | | | |`);
+        process.exitCode = 1;
+        return [];
+      });
+    for (const figure of figures) {
       lines.push(row(name, figure));
       console.log(`  ${figure.what}: ${amount(figure.value)} ${figure.unit}${verdict(figure)}`);
     }
@@ -44,7 +53,7 @@ async function main(chosen: readonly string[], record: boolean): Promise<void> {
   const table = `\n### ${day} · \`npm run bench -- ${chosen.join(' ')}\`\n\n${machine}\n\n${lines.join('\n')}\n`;
   console.log(table);
   if (record) appendFileSync(fileURLToPath(new URL('./RESULTS.md', import.meta.url)), table);
-  process.exit(0);
+  process.exit(process.exitCode ?? 0);
 }
 
 function row(name: string, f: Figure): string {

@@ -347,7 +347,7 @@ export const CATALOGUE = {
   DEMO: flag(
     'demo',
     true,
-    'A demo fleet publishes over MQTT as devices would. Its twins stay in the database; switch it off for a fleet of your own.',
+    'A demo fleet publishes over MQTT as devices would. Its twins stay in the database; switch it off for a fleet of your own. In a mesh it is off unless set, and set on one ingest node only.',
   ),
   DEMO_SEED: integer(
     '',

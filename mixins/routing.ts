@@ -83,9 +83,13 @@ function nameOf(endpoint: Endpoint): string {
   return (endpoint as unknown as { action?: { name: string } }).action?.name ?? '';
 }
 
+/** About a twin, and answered from the database by any host. */
+const OF_NO_OWNER: ReadonlySet<string> = new Set(['twins.events']);
+
 /** The twin that a call is about, null where it is about none. An alert's id begins with its twin's. */
 export function twinOf(action: string, params: unknown): string | null {
-  if (!action.startsWith('twins.') || typeof params !== 'object' || params === null) return null;
+  if (!action.startsWith('twins.') || OF_NO_OWNER.has(action) || typeof params !== 'object' || params === null)
+    return null;
   const { twinId, id } = params as { twinId?: unknown; id?: unknown };
   const found = typeof twinId === 'string' ? twinId : typeof id === 'string' ? id.split('~', 1)[0] : null;
   return found !== null && isTwinId(found) ? found : null;

@@ -11,10 +11,13 @@ import type { Mark } from './twins/fleet-stream.ts';
  * things faster: whoever misses it finds it in the database.
  */
 const MARKS_EVERY_MS = 20;
+const MOVED_EVERY_MS = 3;
 
 interface Mesh {
   marks: Map<number, number>;
   timer: TimerHandle | undefined;
+  moved: Map<number, [shard: number, owner: string | null, epoch: number]>;
+  movedTimer: TimerHandle | undefined;
   unlisten: (() => void) | undefined;
 }
 
@@ -38,9 +41,16 @@ const mesh: PartsSchema<Mesh> = {
     if (directory === null) return;
     routeBy(this.broker, directory);
     this.marks = new Map();
+    this.moved = new Map();
     onMoved((moved) => {
-      const told = moved.map(({ shard, owner, epoch }) => [shard, owner, epoch]);
-      void this.broker.broadcast('shards.moved', { moved: told });
+      // Shards are claimed in dozens and come alive one by one: the others hear of them together.
+      for (const { shard, owner, epoch } of moved) this.moved.set(shard, [shard, owner, epoch]);
+      this.movedTimer ??= clock.after(MOVED_EVERY_MS, () => {
+        this.movedTimer = undefined;
+        const told = [...this.moved.values()];
+        this.moved.clear();
+        void this.broker.broadcast('shards.moved', { moved: told });
+      });
     });
     if (!hosts) return;
     // The others look now, and not in their next round, whether a new node should have some of theirs.
@@ -59,6 +69,7 @@ const mesh: PartsSchema<Mesh> = {
   async stopped() {
     this.unlisten?.();
     this.timer?.cancel();
+    this.movedTimer?.cancel();
   },
 };
 

@@ -24,6 +24,7 @@ import { natsAccess } from '../mixins/nats-access.ts';
 import { RedisLink } from '../mixins/redis.ts';
 import { openTracing, type Tracing } from '../mixins/tracing.ts';
 import { beats, livingNodes } from './living-nodes.ts';
+import { claimLog, identityOf, recordLog } from './log-identity.ts';
 import { createLogger } from './logger.ts';
 import { timed } from './metrics/timed.ts';
 import { Metrics } from './metrics.ts';
@@ -103,6 +104,7 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     if (redis) opened.push(() => redis.close());
     const log = await openLog(settings, sql, store, clock, logger);
     opened.push(() => log.close());
+    if (settings.databaseUrl !== null && options.startHost !== false) await claimLog(sql, log, settings);
     const directory = settings.natsUrl === null ? null : openDirectory(settings, store, clock, logger);
     if (directory) opened.push(() => directory.close());
     const hosts = settings.roles.includes('host');
@@ -202,6 +204,9 @@ async function openLog(settings: Settings, sql: Sql, store: Store, clock: Clock,
     maxBytes: settings.logMaxBytes,
     replicas: settings.logReplicas,
     positions: () => store.shards(),
+    onRemade: () => {
+      recordLog(sql, identityOf(log)).catch((err) => logger.error({ err }, 'which log this is could not be stored'));
+    },
     onUndecodable: ({ shard, position, appendedAt, bytes, reason }) =>
       letters.add({
         receivedAt: appendedAt,

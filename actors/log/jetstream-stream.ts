@@ -94,6 +94,11 @@ export class LogStream {
     return `${this.settings.prefix}.log.${shard}`;
   }
 
+  /** When the stream was made, by which it is told from another of its name. */
+  get made(): string {
+    return this.#made;
+  }
+
   /** Whether this is not the stream that was there before: it was removed and made anew, and its numbers begin again. */
   isAnother({ created }: Pick<StreamInfo, 'created'>): boolean {
     return String(created) !== this.#made;

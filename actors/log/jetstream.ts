@@ -46,6 +46,8 @@ export interface JetStreamLogOptions {
   askAfterMs?: number;
   /** Told of a message that cannot be read, which is skipped; may keep its bytes. */
   onUndecodable?(message: Undecodable): void;
+  /** The stream is another one than before: it was removed, or the server lost its disk, and it has been made anew. */
+  onRemade?(): void;
   maxInFlightBytes?: number;
   maxBufferedBytes?: number;
 }
@@ -277,6 +279,11 @@ export class JetStreamLog implements Log {
     else this.#askers.set(shard, new Map([[position, { id, token }]]));
   }
 
+  /** When its stream was made. */
+  get made(): string {
+    return this.#stream.made;
+  }
+
   async #follow(): Promise<void> {
     for await (const { type } of this.#connection.status()) {
       if (this.#closed) return;
@@ -301,6 +308,7 @@ export class JetStreamLog implements Log {
     if (!another || this.#closed || !this.#connected) return;
     if (this.connections === connections) this.connections++;
     logger?.error({ stream: this.#stream.settings.stream }, 'the stream of the log is another one than before');
+    this.#options.onRemade?.();
     this.#parted();
     this.#whole();
   }
@@ -325,7 +333,7 @@ export class JetStreamLog implements Log {
     this.#counters.reconnects++;
     try {
       // a server that lost its disk has no stream
-      await this.#stream.configure(this.#options.logger);
+      if (await this.#stream.configure(this.#options.logger)) this.#options.onRemade?.();
     } catch (error) {
       this.#options.logger?.error({ error: messageOf(error) }, 'the stream of the log is not as it has to be');
     }

@@ -6,7 +6,7 @@ import type { Figure, Scenario } from '../scenario.ts';
 const TWINS = sizeOf('TWINS', 10_000);
 const SHARDS = 256;
 const PER_BATCH = 100;
-const READINGS = sizeOf('READINGS', 1_000_000);
+const READINGS = sizeOf('READINGS', 800_000);
 const NODES = (process.env.NODES ?? '1,2,4').split(',').map(Number);
 /** Offered at a rate that every one of them keeps up with: what differs is the number of nodes, not how far behind they are. */
 const RATE = sizeOf('RATE', 20_000);

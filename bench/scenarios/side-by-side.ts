@@ -22,12 +22,12 @@ const TWINS = 1_000;
 /** Waiting in the broker when the clock starts. */
 const READINGS = sizeOf('READINGS', 40_000);
 /** The same, with a kill -9 when half of them are stored. */
-const BACKLOG = sizeOf('BACKLOG', 20_000);
+const BACKLOG = sizeOf('BACKLOG', 12_000);
 /** As they come, with a kill -9 in the middle. */
-const STEADY = sizeOf('STEADY', 8_000);
+const STEADY = sizeOf('STEADY', 6_000);
 const STEADY_PER_S = 1_000;
 const WINDOW = 2_000;
-const WITHIN_MS = 60_000;
+const WITHIN_MS = 90_000;
 const QUIET_MS = 4_000;
 /** `ONLY=Node-RED` tries those whose name holds the word. */
 const CONTENDERS = [COLLECTOR, CAREFUL, NODE_RED, TWINMESH, TWINMESH_NATS].filter(({ name }) =>

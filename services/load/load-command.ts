@@ -3,6 +3,7 @@ import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Settings } from '../../config/settings.ts';
 import { EXIT, faultText, isMendable } from '../command-line.ts';
 import { control } from '../control-client.ts';
+import { claimLog } from '../log-identity.ts';
 import { createLogger } from '../logger.ts';
 import { openParts } from '../parts.ts';
 import type { Blocks } from './block.ts';
@@ -192,6 +193,7 @@ async function openDelivery(
   try {
     if (remote) {
       await mustBeAlone(parts.sql, settings.ttlMs);
+      await claimLog(parts.sql, parts.log, settings);
       await parts.host.start();
     }
   } catch (error) {

@@ -75,12 +75,12 @@ export class Load {
   }
 
   /** No new readings; everything acknowledged; everything committed; and a last look at every twin. */
-  async rest(): Promise<void> {
+  async rest(drainMs = DRAIN_WITHIN_MS, arriveMs = ARRIVED_WITHIN_MS): Promise<void> {
     for (const lane of this.#lanes) lane.stop();
-    const late = await Promise.race([this.#sending.then(() => false), sleep(DRAIN_WITHIN_MS, true)]);
+    const late = await Promise.race([this.#sending.then(() => false), sleep(drainMs, true)]);
     if (late) {
       const open = this.#lanes.reduce((sum, lane) => sum + lane.waiting, 0);
-      this.ledger.fault(`${open} readings were not acknowledged within ${DRAIN_WITHIN_MS} ms of rest`);
+      this.ledger.fault(`${open} readings were not acknowledged within ${drainMs} ms of rest`);
     }
     // Brokers and the log acknowledge before the commit: until all is in the history, or nothing more arrives for long.
     let before = -1;
@@ -90,13 +90,11 @@ export class Load {
       if (count !== before) sinceMs = performance.now();
       before = count;
       const stillMs = performance.now() - sinceMs;
-      if (stillMs > (count >= this.ledger.acknowledged ? SETTLED_MS : ARRIVED_WITHIN_MS)) break;
+      if (stillMs > (count >= this.ledger.acknowledged ? SETTLED_MS : arriveMs)) break;
       await sleep(1_000);
     }
     if (before < this.ledger.acknowledged)
-      this.#options.print(
-        `${before} of ${this.ledger.acknowledged} are stored, and no more for ${ARRIVED_WITHIN_MS} ms`,
-      );
+      this.#options.print(`${before} of ${this.ledger.acknowledged} are stored, and no more for ${arriveMs} ms`);
     const { assets } = this.ledger;
     for (let i = 0; i < assets.length; i += 20) await this.#show(assets.slice(i, i + 20));
   }

@@ -8,6 +8,8 @@ import { markdownOf, tableOf } from './record.ts';
 
 /** `npm run chaos`. */
 const PAGE = fileURLToPath(new URL('../../docs/RELIABILITY.md', import.meta.url));
+/** What only the fence keeps from happening; a mesh without it may fail to come to rest for other reasons. */
+const UNFENCED = new Set(['stale commits', 'counted twice', 'order violations']);
 const BETWEEN = /(<!-- faults: written by test\/chaos\/run.ts -->\n)[\s\S]*?(<!-- end -->)/;
 
 async function main(): Promise<number> {
@@ -45,10 +47,10 @@ async function main(): Promise<number> {
     `\n${ledger.acknowledged} acknowledged, ${outcome.injected.length - failed.length} faults, ${violations} violations\n`,
   );
   if (options.withoutFence) {
-    process.stdout.write(
-      broken.length > 0 ? '\nWithout the fence violations were found.\n' : '\nWithout the fence nothing was found.\n',
-    );
-    return broken.length > 0 ? 0 : 1;
+    const found = broken.filter(({ name }) => UNFENCED.has(name));
+    const text = found.map(({ name, violations: count }) => `${count} ${name}`).join(', ');
+    process.stdout.write(`\nWithout the fence ${found.length > 0 ? `were found: ${text}` : 'nothing was found'}.\n`);
+    return found.length > 0 ? 0 : 1;
   }
   return broken.length > 0 || failed.length > 0 || !goalReached ? 1 : 0;
 }
@@ -87,5 +89,8 @@ function said(text: string): number {
   return 0;
 }
 
-process.exitCode = await main();
+process.exitCode = await main().catch((error) => {
+  process.stderr.write(`${messageOf(error)}\n`);
+  return 1;
+});
 process.exit();

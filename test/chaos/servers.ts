@@ -22,6 +22,15 @@ export interface Servers {
 
 export type ServerName = 'postgres' | 'nats' | 'mosquitto' | 'kafka' | 'redis';
 
+/** How to get each on Debian and Ubuntu; RUNLEVEL=1 keeps it from starting a copy of its own. */
+const INSTALL: Record<ServerName, string> = {
+  postgres: 'On Debian and Ubuntu: RUNLEVEL=1 apt-get install postgresql',
+  mosquitto: 'On Debian and Ubuntu: RUNLEVEL=1 apt-get install mosquitto',
+  redis: 'On Debian and Ubuntu: RUNLEVEL=1 apt-get install redis-server',
+  nats: 'Put nats-server into the PATH (https://nats.io/download), or install Go, with which it is built once: apt-get install golang-go',
+  kafka: 'It is fetched once by Maven and needs Java 17: apt-get install maven default-jre-headless',
+};
+
 /** Throws where one of `wanted` cannot be had; those of `welcome` are there where they can be. */
 export async function startServers(
   wanted: ReadonlySet<ServerName>,
@@ -36,7 +45,8 @@ export async function startServers(
     disks.nats.remove();
   };
   const need = <T extends { stop(): Promise<void> }>(name: ServerName, found: T | null): T => {
-    if (found === null) throw new Error(`There is no ${name} on this machine; the reason stands above.`);
+    if (found === null)
+      throw new Error(`There is no ${name} on this machine; the reason stands above. ${INSTALL[name]}`);
     stops.push(() => found.stop());
     return found;
   };

@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import { connect, type NatsConnection, StringCodec } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Pg } from '../../actors/store/pg.ts';
+import { Pglite } from '../../actors/store/pglite.ts';
+import { PostgresStore } from '../../actors/store/postgres.ts';
 import { loadSettings, SettingsError } from '../../config/settings.ts';
 import { backUp } from '../../services/backup/backup.ts';
 import type { Manifest } from '../../services/backup/manifest.ts';
 import { restore } from '../../services/backup/restoration.ts';
-import { eventually, NodeProcess, ROOT, whereabouts } from '../e2e/node-process.ts';
+import { KINDS, key, reading, SHARDS, summary, T0, Writer } from '../conformance/store-sample.ts';
+import { eventually, NodeProcess, ROOT } from '../e2e/node-process.ts';
 import { findNats, type NatsServer } from '../servers/nats.ts';
 import { findPostgres } from '../servers/postgres.ts';
 
@@ -300,46 +303,41 @@ describe.skipIf(nats === null || postgres === null)('a backup of a mesh', () => 
 });
 
 describe('a backup of an embedded database', () => {
-  it('is refused beside a running node, and restored into an empty folder', async () => {
-    const env = { DATA_DIR: join(folder, 'embedded'), SHARDS: '8', DEMO: 'off' };
+  it('is refused while the folder is in use, and restored into an empty one', async () => {
+    const settings = loadSettings({ DATA_DIR: join(folder, 'embedded'), SHARDS: String(SHARDS) });
     const to = join(folder, 'embedded-backup');
-    const first = NodeProcess.start(folder, env);
-    const { http, key } = await whereabouts(first);
-    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
-    const readings = Array.from({ length: 30 }, (_, n) => ({
-      twinId: 'mote:E1',
-      at: BASE + n * 1_000,
-      values: { temperature: 60 + n },
-    }));
-    const tell = async (at: string) => {
-      const answer = await fetch(`${at}/api/v1/telemetry`, { method: 'POST', headers, body: JSON.stringify(readings) });
-      return ((await answer.json()) as { data: unknown }).data;
-    };
-    expect(await tell(http)).toMatchObject({ accepted: 30 });
-    const refused = run('backup-cli.ts', ['--to', to], env);
-    expect([refused.status, refused.stderr]).toEqual([2, expect.stringMatching(/data_dir[\s\S]*in use by process/)]);
+    const sql = await Pglite.open({ dataDir: settings.dataDir });
+    const store = new PostgresStore(sql);
+    await store.open(KINDS, SHARDS);
+    const writer = new Writer(store, 'writer');
+    await writer.claim(0);
+    const readings = Array.from({ length: 30 }, (_, i) =>
+      reading(key(0), i + 1, { at: T0 + i, values: { flow: i, level: 1 / (i + 1) } }),
+    );
+    await writer.commit([0], { readings, summaries: [summary(key(0), 30)] });
+    const all = 'select * from meter_readings order by revision';
+    const rows = await sql.query(all);
+    await expect(backUp(settings, to, silent)).rejects.toMatchObject({ code: 'data_dir' });
     expect(fs.existsSync(to)).toBe(false);
-    first.signal('SIGKILL');
-    await first.ended();
+    await sql.close();
 
-    const manifest = await backUp(loadSettings(env), to, silent);
-    expect(manifest).toMatchObject({ database: 'embedded', shards: 8, log: null, rows: { twins: 1 } });
-    await expect(restore(loadSettings(env), to, silent)).rejects.toThrow('holds a database already');
-    const fresh = { ...env, DATA_DIR: join(folder, 'embedded-again') };
-    await expect(restore(loadSettings({ ...fresh, SHARDS: '9' }), to, silent)).rejects.toThrow('set SHARDS=8');
+    const manifest = await backUp(settings, to, silent);
+    expect(manifest).toMatchObject({ database: 'embedded', shards: SHARDS, log: null, rows: { twins: 1 } });
+    await expect(restore(settings, to, silent)).rejects.toThrow('holds a database already');
+    const fresh = { DATA_DIR: join(folder, 'embedded-again'), SHARDS: String(SHARDS) };
+    await expect(restore(loadSettings({ ...fresh, SHARDS: '9' }), to, silent)).rejects.toThrow(`set SHARDS=${SHARDS}`);
     await restore(loadSettings(fresh), to, silent);
-    const second = NodeProcess.start(folder, fresh);
-    const again = await whereabouts(second);
-    expect(again.key).toBeNull();
-    expect(await tell(again.http)).toMatchObject({ accepted: 0, duplicates: 30 });
-    const view = await fetch(`${again.http}/api/v1/twins/mote:E1`, { headers });
-    expect(((await view.json()) as { data: unknown }).data).toMatchObject({
-      ingest: { accepted: 30, duplicate: 30 },
-      reported: { temperature: 89 },
-    });
-    second.signal('SIGTERM');
-    expect(await second.ended()).toBe(0);
-  }, 120_000);
+    const again = await Pglite.open({ dataDir: fresh.DATA_DIR });
+    try {
+      expect(rows).toHaveLength(30);
+      expect(await again.query(all)).toEqual(rows);
+      expect(await again.query('select owner, position from shards where owner is not null or position <> 0')).toEqual(
+        [],
+      );
+    } finally {
+      await again.close();
+    }
+  }, 240_000);
 
   it('says on the command line what it wants', () => {
     for (const [file, option] of [

@@ -17,6 +17,7 @@ const PROMISED: [RegExp, Access][] = [
   [/^(POST) \/api\/(v1\/telemetry|data)$/, 'device'],
   [/\/api\/v1\/(keys|devices|audit)/, 'admin'],
   [/\/dead-letters\/replay$/, 'admin'],
+  [/^POST \/api\/v1\/nodes\/:node\/(drain|undrain)$/, 'admin'],
   [/^POST .*\/(acknowledge|resolve|silence|maintenance)$/, 'technician'],
   [/^(PATCH .*\/desired|(DELETE|PUT) \/api\/v1\/twins\/:twinId)$/, 'operator'],
   [/^GET \/metrics$/, 'metrics'],
