@@ -86,7 +86,13 @@ export class Pg implements Sql {
     const pool = options.priority ? this.#priority : this.#ordinary;
     const result = await run(
       pool,
-      (client) => client.query({ text, values: params.map(parameterOf), name: options.name }),
+      (client) =>
+        client.query({
+          text,
+          values: params.map(parameterOf),
+          name: options.name,
+          ...(options.answerMs === undefined ? {} : { query_timeout: options.answerMs }),
+        } as pg.QueryConfig),
       this.#onAcquired,
     );
     return result.rows as Row[];

@@ -161,7 +161,7 @@ export interface Snapshot {
   receivedAt: number;
 }
 
-/** What lists and search see of a twin; at most a second behind. */
+/** What lists and search see of a twin; at most a second behind, further where a host is at its limit. */
 export interface Summary {
   shard: number;
   twin: number;

@@ -25,6 +25,11 @@ export interface QueryOptions {
   priority?: boolean;
   /** Prepares the statement once under this name. The same name always means the same text. */
   name?: string;
+  /**
+   * How long its answer may take, ms, in place of what holds for others of its priority. Where a large statement on a busy
+   * server is broken off, it is done for nothing, and what follows makes the server busier.
+   */
+  answerMs?: number;
   /** The byte arrays among the parameters are given away: they must not be read afterwards. */
   giveAway?: boolean;
 }

@@ -58,7 +58,7 @@ const PROFILES: Record<string, Partial<typeof USUAL> & { readings?: string; leas
   usual: {},
   // Counted from the very start; settling and judging take the rest of nine and a half.
   quick: { minutes: '8', every: '0.3', rate: '400', seed: '1' },
-  million: { minutes: '13.5', every: '1', rate: '1800', assets: '480', readings: '1000000', least: '100' },
+  million: { minutes: '14', every: '1', rate: '1800', assets: '480', readings: '1000000', least: '100' },
   // Writers who wake up, and commits that arrive, after others have taken over.
   'without-fence': {
     rate: '600',

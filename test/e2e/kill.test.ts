@@ -7,7 +7,7 @@ import { Pglite } from '../../actors/store/pglite.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 import { emptyDatabase } from '../servers/embedded.ts';
 import { dataOf, untilReady } from './api.ts';
-import { NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
+import { eventually, NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
 import { type Asset, HttpLoader, MqttLoader, STEP_MS, valuesOf } from './numbered-load.ts';
 
 /**
@@ -95,6 +95,12 @@ describe('kill -9 under load', () => {
       const before = acknowledged();
       const running = Promise.all(loaders.map((loader) => loader.run(at)));
       await new Promise((resolve) => setTimeout(resolve, 400 + 900 * random()));
+      // A machine with other work may not have acknowledged anything yet.
+      await eventually(
+        async () => acknowledged(),
+        (count) => count > before,
+        20,
+      );
       node.signal('SIGKILL');
       expect(await node.ended()).toBe(-1);
       await running;

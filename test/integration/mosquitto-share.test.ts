@@ -14,7 +14,7 @@ import { findMosquitto, Mosquitto } from './mosquitto.ts';
 
 const binary = findMosquitto();
 const closing: (() => unknown)[] = [];
-const until = (what: () => boolean) => expect.poll(what, { timeout: 20_000, interval: 10 }).toBe(true);
+const until = (what: () => boolean) => expect.poll(what, { timeout: 60_000, interval: 10 }).toBe(true);
 const QUIET = { info() {}, warn() {} };
 let groups = 0;
 

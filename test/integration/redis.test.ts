@@ -104,8 +104,8 @@ describe.skipIf(server === null)('on Redis', () => {
   it('a wrong password and an unknown authority are told, and nothing waits for them', async () => {
     const wrong = link(server!.url.replace(/:[^:@/]+@/, ':wrong@'));
     const unknown = link(server!.url, NO_TLS);
-    await expect.poll(() => wrong.told.join('\n'), { timeout: 5_000, interval: 5 }).toMatch(/WRONGPASS|NOAUTH/);
-    await expect.poll(() => unknown.told.join('\n'), { timeout: 5_000, interval: 5 }).toMatch(/certificate/);
+    await expect.poll(() => wrong.told.join('\n'), { timeout: 30_000, interval: 5 }).toMatch(/WRONGPASS|NOAUTH/);
+    await expect.poll(() => unknown.told.join('\n'), { timeout: 30_000, interval: 5 }).toMatch(/certificate/);
     expect(`${wrong.told}`).not.toContain('wrong@');
     for (const { redis } of [wrong, unknown]) {
       expect(redis.status().connected).toBe(false);

@@ -40,7 +40,7 @@ describe('the promises', () => {
     for (const { first, told } of reports) expect(first, told).toBeNull();
   });
 
-  it('hold or break alike whenever a seed is run', { timeout: 60_000 }, async () => {
+  it('hold or break alike whenever a seed is run', { timeout: 180_000 }, async () => {
     const [once, again, alone] = await Promise.all([
       simulate('--seeds', '6'),
       simulate('--seeds', '6'),
@@ -64,7 +64,7 @@ const LISTED = new Map(
 describe('a planted bug', () => {
   it.each(PLANTS)(
     'is found by the seed that docs/SIMULATION.md lists: $name',
-    { timeout: 60_000 },
+    { timeout: 180_000 },
     async ({ name }) => {
       const listed = LISTED.get(name);
       expect(listed, `${name} is not listed`).toBeDefined();

@@ -7,6 +7,12 @@ import { snapshots, summaries } from './commit-states.ts';
 import { Batch, nameOf, Parameters } from './statement.ts';
 
 /**
+ * A checkpoint on a busy server may take seconds. One that is broken off costs its shards their memory, and reading them
+ * back makes the server busier still; a node that is cut off is found out by its beat, not by this.
+ */
+const ANSWER_MS = 15_000;
+
+/**
  * The checkpoint: one statement, one round trip, one transaction for all shards of a cut.
  *
  *  1 Rows of `shards` are locked in shard order before anything else, as `claim` and `release` do: no deadlock.
@@ -29,6 +35,7 @@ export class Checkpoint {
     try {
       const rows = await this.#sql.query<{ shard: number }>(text, values, {
         priority: true,
+        answerMs: ANSWER_MS,
         giveAway: true,
         name: this.#nameOf(text),
       });

@@ -1,6 +1,7 @@
+import { messageOf } from '../../../actors/protocol/errors.ts';
 import type { TwinView } from '../../../actors/protocol/view.ts';
 import type { Audit } from '../audit.ts';
-import { readTwin } from '../history.ts';
+import { readTwin, type TwinFacts } from '../history.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Checker } from './checker.ts';
 import { events } from './events.ts';
@@ -42,8 +43,17 @@ export async function judge(
     const facts = await readTwin(audit, asset, views.get(asset.twinId) ?? []);
     stored += facts.rows.length;
     told += facts.events.length;
-    for (const checker of CHECKERS) if (checker.twin) note(checker.name, checker.twin(facts, ledger));
+    for (const checker of CHECKERS) note(checker.name, judged(checker, facts, ledger));
   }
   for (const checker of CHECKERS) if (checker.whole) note(checker.name, await checker.whole(audit, ledger));
   return { verdicts: [...verdicts.values()], stored, events: told };
+}
+
+/** A journal that the product's own fold refuses is a violation and not the end of the judgement. */
+function judged(checker: Checker, facts: TwinFacts, ledger: Ledger): string[] {
+  try {
+    return checker.twin?.(facts, ledger) ?? [];
+  } catch (error) {
+    return [`${facts.asset.twinId}: ${messageOf(error)}`];
+  }
 }

@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { addToWindow, viewWindow, type WindowPlan, windowSlots } from '../../../actors/rolling/window.ts';
+import {
+  addToWindow,
+  readMoments,
+  readWindow,
+  viewWindow,
+  type WindowPlan,
+  windowSlots,
+} from '../../../actors/rolling/window.ts';
 
 const T0 = 1_750_000_000_000;
 
@@ -125,5 +132,24 @@ describe('a window', () => {
       { at: T0 + 30_000, x: 50 },
     ]);
     expect(viewWindow(a, 0, plan, last).ewma!).toBeCloseTo(1 - Math.exp(-1), 12);
+  });
+});
+
+describe('the moments that detectors ask for', () => {
+  it('are those of the whole window, bit for bit', () => {
+    const sample = fc.record({
+      at: fc.integer({ min: T0, max: T0 + 300_000 }),
+      x: fc.double({ noNaN: true, min: -1e9, max: 1e9 }),
+    });
+    fc.assert(
+      fc.property(fc.array(sample, { maxLength: 60 }), (samples) => {
+        const { a } = feed(samples);
+        const whole = new Float64Array(8);
+        const moments = new Float64Array(8);
+        readWindow(a, 0, plan, whole);
+        readMoments(a, 0, plan, moments);
+        expect([...moments.subarray(0, 3)]).toEqual([...whole.subarray(0, 3)]);
+      }),
+    );
   });
 });
