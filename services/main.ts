@@ -70,11 +70,14 @@ async function main(): Promise<void> {
 }
 
 async function start(broker: ServiceBroker, settings: Settings, logger: Logger, startedAt: number): Promise<Parts> {
-  const parts = await holdParts(broker, () => openParts(settings, { logger }));
+  // In a mesh nobody could reach a twin here before the services are up: until then the others keep theirs.
+  const startHost = settings.natsUrl === null ? true : 'later';
+  const parts = await holdParts(broker, () => openParts(settings, { logger, startHost }));
   traceCallsBy(broker, parts.tracing);
   const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
   for (const schema of await serviceSchemas()) if (isOfRoles(schema, settings.roles)) broker.createService(schema);
   await broker.start();
+  if (startHost === 'later') await parts.begin();
   print(
     bannerText({
       version: versionText(),

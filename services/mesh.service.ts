@@ -53,8 +53,6 @@ const mesh: PartsSchema<Mesh> = {
       });
     });
     if (!hosts) return;
-    // The others look now, and not in their next round, whether a new node should have some of theirs.
-    void this.broker.broadcast('shards.moved', { moved: [] });
     this.unlisten = this.parts.host.onEvents((events) => {
       for (const { shard, seq } of events) this.marks.set(shard, Math.max(seq, this.marks.get(shard) ?? 0));
       this.timer ??= clock.after(MARKS_EVERY_MS, () => {

@@ -53,6 +53,8 @@ export interface Parts {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly clock: Clock;
+  /** Starts the twin host, where that was left for later: from then on it owns twins. */
+  begin(): Promise<void>;
   /** Drains the host, then closes log, database and metrics. Safe to call twice. */
   close(): Promise<void>;
 }
@@ -63,7 +65,7 @@ export interface PartsOptions {
   logger?: Logger;
   kinds?: KindRegistry;
   /** False: the host is made and owns nothing, for tools that only need the database. */
-  startHost?: boolean;
+  startHost?: boolean | 'later';
 }
 
 /** Readings that may wait in the memory log for their commit; above it sources wait too. */
@@ -143,12 +145,16 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     if (log instanceof JetStreamLog) metrics.followSharedLog(() => log.status());
     metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
     metrics.followDatabase({ sql });
-    if (host !== null && starts) {
+    const begin = async () => {
+      if (host === null || !starts) return;
       if (await isTaken) throw nameIsTaken(settings.nodeId);
       if (settings.databaseUrl !== null && settings.natsUrl === null) await mustBeAlone(sql, settings);
       opened.push(() => host.stop());
       await host.start();
-    }
+      // The others look now, and not in their next round, whether this node should have some of theirs.
+      tell([]);
+    };
+    if (options.startHost !== 'later') await begin();
     await directory?.doubt();
     directory?.start();
     return {
@@ -169,6 +175,7 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
       metrics,
       tracing,
       clock,
+      begin,
       close,
     };
   } catch (error) {

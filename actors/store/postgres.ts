@@ -4,6 +4,7 @@ import type { Kind } from '../protocol/kind.ts';
 import type { Claim, Cut, HistoryRow, NodeRow, ShardRow, Store, StoredTwin } from './port.ts';
 import { Checkpoint } from './postgres/commit.ts';
 import { journal } from './postgres/journal.ts';
+import { Loads } from './postgres/loads.ts';
 import { lookup } from './postgres/lookup.ts';
 import * as membership from './postgres/membership.ts';
 import { migrate } from './postgres/migrate.ts';
@@ -19,11 +20,13 @@ import type { Sql } from './sql.ts';
 export class PostgresStore implements Store {
   readonly #sql: Sql;
   readonly #checkpoint: Checkpoint;
+  readonly #loads: Loads;
   #kinds: ReadonlyMap<string, Kind> = new Map();
 
   constructor(sql: Sql) {
     this.#sql = sql;
     this.#checkpoint = new Checkpoint(sql);
+    this.#loads = new Loads(sql, () => this.#kinds);
   }
 
   async open(kinds: readonly Kind[], shards: number): Promise<void> {
@@ -70,7 +73,7 @@ export class PostgresStore implements Store {
   }
 
   loadTwins(shard: number, twinIds: readonly string[]): Promise<StoredTwin[]> {
-    return recover.loadTwins(this.#sql, this.#kinds, shard, twinIds);
+    return this.#loads.load(shard, twinIds);
   }
 
   loadTail(shard: number): Promise<StoredTwin[]> {

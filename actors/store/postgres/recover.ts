@@ -23,6 +23,7 @@ import { prepared } from './statement.ts';
 interface Base {
   twin: number;
   twinId: string;
+  shard: number;
 }
 
 interface SnapshotRow {
@@ -55,11 +56,13 @@ const OF_KEYS = `(select t.* from unnest($1::int8[]) as k(twin) cross join later
     select t.twin, t.kind from twins t where t.twin = k.twin limit 1) t) t`;
 
 const TWINS_BY_ID = `
-  select twin, twin_id as "twinId" from twins where shard = $1 and twin_id = any($2::text[]) order by twin`;
+  select t.* from unnest($2::text[]) as k(id) cross join lateral (
+    select t.twin, t.twin_id as "twinId", t.shard from twins t where t.twin_id = k.id limit 1) t
+  where t.shard = any($1::int[]) order by t.twin`;
 
 const TWINS_BY_KEY = `
   select t.* from unnest($1::int8[]) as k(twin) cross join lateral (
-    select t.twin, t.twin_id as "twinId" from twins t where t.twin = k.twin limit 1) t order by t.twin`;
+    select t.twin, t.twin_id as "twinId", t.shard from twins t where t.twin = k.twin limit 1) t order by t.twin`;
 
 /** No row: every entry of the shard is covered by a snapshot. */
 const KINDS_WITH_TAIL = `
@@ -85,17 +88,18 @@ export async function highestTwin(sql: Sql, shard: number): Promise<number> {
   return row.highest ?? 0;
 }
 
-export async function loadTwins(
+/** Twins of several shards at once: a round of four statements whatever their number. */
+export async function loadTwinsOf(
   sql: Sql,
   kinds: ReadonlyMap<string, Kind>,
-  shard: number,
+  shards: readonly number[],
   twinIds: readonly string[],
 ): Promise<StoredTwin[]> {
-  if (twinIds.length === 0) return [];
-  const twins = await sql.query<Base>(TWINS_BY_ID, [shard, twinIds], prepared(TWINS_BY_ID));
+  const twins = await sql.query<Base>(TWINS_BY_ID, [shards, twinIds], prepared(TWINS_BY_ID));
+  if (twins.length === 0) return [];
   const keys = twins.map((row) => row.twin);
   const tails = await tailsOf(sql, kindsOf(twins, kinds), OF_KEYS, [keys]);
-  return await assemble(sql, kinds, shard, twins, tails);
+  return await assemble(sql, kinds, twins, tails);
 }
 
 export async function loadTail(sql: Sql, kinds: ReadonlyMap<string, Kind>, shard: number): Promise<StoredTwin[]> {
@@ -108,7 +112,7 @@ export async function loadTail(sql: Sql, kinds: ReadonlyMap<string, Kind>, shard
     [[...new Set([...tails.readings.keys(), ...tails.entries.keys()])]],
     prepared(TWINS_BY_KEY),
   );
-  return await assemble(sql, kinds, shard, twins, tails);
+  return await assemble(sql, kinds, twins, tails);
 }
 
 /** Entries above the snapshots of these twins, by twin key. */
@@ -147,7 +151,6 @@ function group<Row extends { twin: number }>(into: Map<number, Row[]>, rows: rea
 async function assemble(
   sql: Sql,
   kinds: ReadonlyMap<string, Kind>,
-  shard: number,
   twins: readonly Base[],
   tails: Tails,
 ): Promise<StoredTwin[]> {
@@ -157,7 +160,7 @@ async function assemble(
     const rows = await sql.query<SnapshotRow>(LATEST_SNAPSHOTS, [keys], prepared(LATEST_SNAPSHOTS));
     for (const row of rows) snapshots.set(row.twin, snapshotOf(row));
   }
-  return twins.flatMap(({ twin, twinId }) => {
+  return twins.flatMap(({ twin, twinId, shard }) => {
     const kind = kinds.get(kindOf(twinId));
     // A twin of a kind that this program does not have cannot be folded, and half of it must not be.
     if (!kind) return [];
