@@ -1,13 +1,7 @@
-import { DOOR_LIMITS } from '../actors/ingress/door.ts';
-import { Ingress } from '../actors/ingress/ingress.ts';
-import { MemoryLog } from '../actors/log/memory.ts';
-import { systemClock } from '../actors/protocol/clock.ts';
-import { Host } from '../actors/runtime/host.ts';
-import { loadKinds } from '../actors/runtime/kind-registry.ts';
+import type { Ingress } from '../actors/ingress/ingress.ts';
 import { Pg } from '../actors/store/pg.ts';
-import { PostgresStore } from '../actors/store/postgres.ts';
-import { loadSettings } from '../config/settings.ts';
 import { findPostgres } from '../test/servers/postgres.ts';
+import { openHotPath } from './hot-path.ts';
 import type { Figure } from './scenario.ts';
 
 /** Ingress, log, host and a PostgreSQL of this machine, in this process: for benches of what comes before them. */
@@ -20,48 +14,12 @@ export interface Committed {
   close(): Promise<void>;
 }
 
-const SHARDS = 256;
-
 /** Null without a PostgreSQL here. */
 export async function openCommitted(): Promise<Committed | null> {
   const server = await findPostgres();
   if (server === null) return null;
   const sql = await Pg.open({ url: await server.database() });
-  const kinds = await loadKinds();
-  const store = new PostgresStore(sql);
-  await store.open(kinds.all(), SHARDS);
-  const log = new MemoryLog({ clock: systemClock, maxReadings: 200_000 });
-  // as `npm start` has it
-  const { cutMaxEntries, passivateAfterMs, maxResidentMb, ttlMs } = loadSettings({});
-  const host = new Host({
-    node: 'bench',
-    kinds,
-    store,
-    log,
-    clock: systemClock,
-    random: Math.random,
-    shards: SHARDS,
-    ttlMs,
-    cutMaxEntries,
-    passivateAfterMs,
-    maxResidentBytes: maxResidentMb * 2 ** 20,
-  });
-  await host.start();
-  while (host.status().shards.owned < SHARDS) await new Promise((resolve) => setTimeout(resolve, 5));
-  const ingress = new Ingress({
-    log,
-    kinds,
-    clock: systemClock,
-    shards: SHARDS,
-    door: { ...DOOR_LIMITS, maxSkewMs: 10 * 365 * 86_400_000 },
-    json: { maxBytes: 2 ** 20, maxDepth: 16 },
-    deadLetters: {
-      add(letter) {
-        throw new Error(`refused: ${letter.code} ${letter.message}`);
-      },
-    },
-    batchPrefix: 'bench',
-  });
+  const { ingress, host } = await openHotPath(sql, 2 ** 20);
   return {
     ingress,
     accepted() {

@@ -1,19 +1,11 @@
-import { DOOR_LIMITS } from '../actors/ingress/door.ts';
-import { Ingress } from '../actors/ingress/ingress.ts';
 import { decodeBatch, encodeBatch } from '../actors/log/batch-encoding.ts';
-import { MemoryLog } from '../actors/log/memory.ts';
 import type { LogBatch } from '../actors/log/port.ts';
-import { systemClock } from '../actors/protocol/clock.ts';
 import { shardOf, twinIdOf } from '../actors/protocol/twin-id.ts';
-import { Host } from '../actors/runtime/host.ts';
-import { loadKinds } from '../actors/runtime/kind-registry.ts';
-import { PostgresStore } from '../actors/store/postgres.ts';
 import type { Sql } from '../actors/store/sql.ts';
-import { loadSettings } from '../config/settings.ts';
 import { ownCpuS, treeCpuS } from './cpu.ts';
+import { openHotPath, SHARDS } from './hot-path.ts';
 import { type Figure, median, seconds } from './scenario.ts';
 
-const SHARDS = 256;
 const T0 = 1_750_000_000_000;
 const RAW_ROWS = 300_000;
 /** Readings that are on their way at a time. */
@@ -39,41 +31,7 @@ export interface PipelineOptions {
  */
 export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const { sql, say } = options;
-  const kinds = await loadKinds();
-  const store = new PostgresStore(sql);
-  await store.open(kinds.all(), SHARDS);
-  const log = new MemoryLog({ clock: systemClock, maxReadings: 200_000 });
-  // as `npm start` has it
-  const { cutMaxEntries, passivateAfterMs, maxResidentMb, ttlMs } = loadSettings({});
-  const host = new Host({
-    node: 'bench',
-    kinds,
-    store,
-    log,
-    clock: systemClock,
-    random: Math.random,
-    shards: SHARDS,
-    ttlMs,
-    cutMaxEntries,
-    passivateAfterMs,
-    maxResidentBytes: maxResidentMb * 2 ** 20,
-  });
-  await host.start();
-  while (host.status().shards.owned < SHARDS) await new Promise((resolve) => setTimeout(resolve, 5));
-  const ingress = new Ingress({
-    log,
-    kinds,
-    clock: systemClock,
-    shards: SHARDS,
-    door: { ...DOOR_LIMITS, maxSkewMs: 10 * 365 * 86_400_000 },
-    json: { maxBytes: 16 * 2 ** 20, maxDepth: 16 },
-    deadLetters: {
-      add(letter) {
-        throw new Error(`refused: ${letter.code} ${letter.message}`);
-      },
-    },
-    batchPrefix: 'bench',
-  });
+  const { ingress, log, host } = await openHotPath(sql, 16 * 2 ** 20);
   const rates: number[] = [];
   const raws: number[] = [];
   const rawCpus: number[] = [];

@@ -19,16 +19,21 @@ export function control(settings: { dataDir: string }): ControlClient {
   const socketPath = controlPath(settings.dataDir);
   const send = async <Data>(method: string, path: string, contentType: string, body?: string | Uint8Array) => {
     const { status, text } = await exchange(socketPath, method, path, contentType, body);
-    const answer = parsed(text);
-    if (status < 400) return (answer.status === 'success' ? answer.data : answer) as Data;
-    const code = typeof answer.code === 'string' && Object.hasOwn(ERRORS, answer.code) ? answer.code : 'internal';
-    throw new TwinmeshError(code as ErrorCode, String(answer.detail ?? `The server answered ${status}.`));
+    return dataOf<Data>(status, text);
   };
   return {
     request: (method, path, body) =>
       send(method, path, 'application/json', body === undefined ? undefined : JSON.stringify(body)),
     send,
   };
+}
+
+/** `data` of an answer of the gateway. Throws its error, by its code, where it refused. */
+export function dataOf<Data>(status: number, text: string): Data {
+  const answer = parsed(text);
+  if (status < 400) return (answer.status === 'success' ? answer.data : answer) as Data;
+  const code = typeof answer.code === 'string' && Object.hasOwn(ERRORS, answer.code) ? answer.code : 'internal';
+  throw new TwinmeshError(code as ErrorCode, String(answer.detail ?? `The server answered ${status}.`));
 }
 
 function exchange(

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { ERRORS, type ErrorCode, messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { EXIT, faultText, isMendable, tableText } from './command-line.ts';
 import { processSettings } from './config-file.ts';
-import { control } from './control-client.ts';
+import { control, dataOf } from './control-client.ts';
 import type { NodeItem } from './nodes/node-item.ts';
 
 /** `npm run nodes`: who owns what, live; and how a node is emptied. */
@@ -104,10 +104,7 @@ function overHttp(url: string, key: string | undefined): Ask {
         throw new TwinmeshError('unavailable', `The gateway cannot be reached: ${messageOf(error)}.`);
       },
     );
-    const answer = (await response.json()) as { data?: unknown; code?: string; detail?: string };
-    if (response.ok) return answer.data as Data;
-    const code = Object.hasOwn(ERRORS, answer.code ?? '') ? (answer.code as ErrorCode) : 'internal';
-    throw new TwinmeshError(code, answer.detail ?? `The gateway answered ${response.status}.`);
+    return dataOf<Data>(response.status, await response.text());
   };
 }
 

@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Pg } from '../../actors/store/pg.ts';
 import { NodeProcess } from '../../test/e2e/node-process.ts';
+import { freePort } from '../../test/servers/free-port.ts';
 
 /** Who takes readings from an MQTT broker and stores them in PostgreSQL: each in a process of its own. */
 export interface Contender {
@@ -141,12 +140,4 @@ function installNodeRed(): string | null {
   });
   if (done.status === 0 && existsSync(program)) return null;
   return `npm could not install it: ${(done.stderr || String(done.error)).trim().slice(-300)}`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

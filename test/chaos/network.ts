@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import net from 'node:net';
+import { freePort } from '../servers/free-port.ts';
 import { command } from './command.ts';
 import { Relay } from './relay.ts';
 
@@ -243,12 +243,4 @@ class SharedLink extends Relayed implements Link {
   heal(): void {
     for (const relay of this.relays.values()) relay.hold({ out: false, in: false });
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

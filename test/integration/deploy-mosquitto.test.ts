@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadKinds } from '../../actors/runtime/kind-registry.ts';
 import { mosquittoPassword } from '../../deploy/generate-env.ts';
 import { ROOT } from '../e2e/node-process.ts';
+import { freePort } from '../servers/free-port.ts';
 import { findMosquitto } from './mosquitto.ts';
 
 /** deploy/mosquitto on a real Mosquitto: its configuration with the test's own ports and folders, its ACL as it stands. */
@@ -199,15 +200,6 @@ describe.skipIf(binary === null)('the MQTT broker of the plant', () => {
     for (const name of ['+', '#', 'a/b', 'a b', '', '$SYS']) expect(script('device', name).status).not.toBe(0);
   });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {

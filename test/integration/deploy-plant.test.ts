@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import mqtt from 'mqtt';
@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { generate } from '../../deploy/generate-env.ts';
 import { eventually, NodeProcess, ROOT } from '../e2e/node-process.ts';
+import { freePort } from '../servers/free-port.ts';
 import { findNats, type NatsServer } from '../servers/nats.ts';
 import { findPostgres } from '../servers/postgres.ts';
 import { askedMetrics, exposedMetrics, MESH_ONLY } from './deploy-expressions.ts';
@@ -208,15 +209,6 @@ describe.skipIf(mosquitto === null || postgres === null || nats === null)('the p
     }
   });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { freePort } from './free-port.ts';
 
 /**
  * A real Kafka for tests: the one that TEST_KAFKA_BROKERS names, else a broker of our own (KRaft, one node) on free ports with
@@ -225,12 +226,4 @@ function answers(port: number): Promise<boolean> {
     socket.on('close', () => say(false));
     socket.setTimeout(1_000, () => say(false));
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

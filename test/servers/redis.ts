@@ -4,6 +4,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { makeCertificates } from './certificates.ts';
+import { freePort } from './free-port.ts';
 
 /** A real Redis for tests: the one that TEST_REDIS_URL names, else an installed redis-server on a free port, without a disk. */
 export interface RedisServer {
@@ -135,12 +136,4 @@ function listens(port: number): Promise<boolean> {
     });
     socket.on('error', () => resolve(false));
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
