@@ -22,6 +22,7 @@ import { beginCommit, endCommit } from './traced.ts';
  *  2  A part that did not commit takes the memory of its shard with it, and what was folded on top of it.
  *  3  Snapshots, summaries and cursors are taken when the cut closes: they say what the cut says.
  *  4  Work of a shard in a careful mode travels alone.
+ *  5  Under which epoch a part goes out is read when it is sent, and no epoch changes while a cut is on its way.
  */
 const RETRY_MS = 100;
 const MAX_RETRY_MS = 2_000;
@@ -34,6 +35,8 @@ export class Checkpoint {
   inFlight: Promise<void> | null = null;
   #wake: (() => void) | null = null;
   #signalled = false;
+  /** Somebody waits to run between two cuts: the next cut goes after that. */
+  #reserved: Promise<void> | null = null;
   stopped = false;
   #loop: Promise<void> | null = null;
 
@@ -58,6 +61,23 @@ export class Checkpoint {
   signal(): void {
     this.#signalled = true;
     this.#wake?.();
+  }
+
+  /** Runs when no cut is on its way, and lets none go before it is done. */
+  between(work: () => Promise<void>): Promise<void> {
+    const turn = async (): Promise<void> => {
+      while (this.inFlight !== null) await this.inFlight;
+      this.inFlight = work().finally(() => {
+        this.inFlight = null;
+      });
+      await this.inFlight;
+    };
+    const reserved = (this.#reserved === null ? turn() : this.#reserved.then(turn)).finally(() => {
+      if (this.#reserved === reserved) this.#reserved = null;
+      this.signal();
+    });
+    this.#reserved = reserved;
+    return reserved;
   }
 
   /** The shard's memory is gone: so is what it has in the cut under construction. */
@@ -87,10 +107,10 @@ export class Checkpoint {
       }
       // what was being gathered may lack its late readings: nothing of it goes out, the log has it still
       if (this.stopped) break;
-      if (this.inFlight === null) {
+      if (this.inFlight === null && this.#reserved === null) {
         if (this.#send()) continue;
       } else if (this.#building.size >= cutMaxEntries) {
-        await this.inFlight;
+        await (this.#reserved ?? this.inFlight);
         continue;
       }
       if (!progressed && !this.#signalled && !this.stopped) {

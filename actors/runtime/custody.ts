@@ -7,6 +7,7 @@ import type { Activation } from './activation.ts';
 import type { Host } from './host.ts';
 import type { Part } from './part.ts';
 import { activate } from './recovery.ts';
+import { Renewal } from './renewal.ts';
 import { HostedShard, type PendingCommand, type ShardMode } from './shard.ts';
 import { isPending, SUSPECT } from './suspicion.ts';
 
@@ -17,13 +18,16 @@ import { isPending, SUSPECT } from './suspicion.ts';
  *                             │ fenced / epoch passed                        │
  *                             └──────────────▶ dropped ◀─────────────────────┘
  *                             │ commit aborted / outcome unknown / turn threw / log went back
- *                             └──────────────▶ claimed anew (epoch + 1), memory dropped
+ *                             ├──────────────▶ claimed anew (epoch + 1), memory dropped
+ *                             │ our beat stood still
+ *                             └──────────────▶ renewed (epoch + 1), memory kept where nobody else had it
  *
  * Owns the memory of each shard and under which epoch it is used. Does not own when to claim (placement/keeper.ts) or what
  * is folded (gathering.ts).
  *
  * Invariants:
- *  1  Memory of a shard is used only under the epoch that recovered it.
+ *  1  Memory of a shard is used only under the epoch that recovered it, and under the next one where the claim found both that
+ *     epoch and the commit_no of this memory: then nobody has had the shard in between.
  *  2  A shard that is being recovered, released or claimed anew is busy: nobody else here touches it.
  *  3  Whoever waits for a shard that is lost is told so, or goes on waiting on what takes its place.
  */
@@ -49,6 +53,7 @@ export class Custody {
   /** Times in a row that a shard had to be claimed anew. */
   readonly #setbacks = new Map<number, number>();
   readonly #undecided = new Map<number, MessageOutcome[]>();
+  readonly #renewal: Renewal;
   readonly #recovering: ShardRow[] = [];
   /** So many at the head of `#recovering` are waited for. */
   #hastened = 0;
@@ -58,6 +63,7 @@ export class Custody {
 
   constructor(host: Host) {
     this.#host = host;
+    this.#renewal = new Renewal(host, this, STOOD_STILL);
   }
 
   /** A part of the shard has landed: what went wrong before is over. */
@@ -122,6 +128,8 @@ export class Custody {
 
   #forget(shard: HostedShard): void {
     shard.dead = true;
+    if (shard.renewing) this.busy.delete(shard.shard);
+    shard.renewing = false;
     shard.reader?.close();
     this.shards.delete(shard.shard);
     for (const outbox of this.#host.outboxes) outbox.detach(shard.shard);
@@ -339,9 +347,15 @@ export class Custody {
     const shard = this.shards.get(shardNumber);
     if (shard === undefined) {
       if (this.busy.has(shardNumber)) this.#doubtful.add(shardNumber);
-    } else {
-      this.#host.checkpoint.abandon(shard, STOOD_STILL);
+    } else if (!shard.poisoned && !shard.renewing) {
+      this.#renewal.of(shard);
     }
+  }
+
+  /** Epoch under which the shard is held; undefined where that is being found out. */
+  epochOf(shardNumber: number): number | undefined {
+    const shard = this.shards.get(shardNumber);
+    return shard === undefined || shard.renewing ? undefined : shard.epoch;
   }
 
   trust(shard: HostedShard): void {

@@ -144,7 +144,7 @@ export class Host implements TwinHost {
 
   async last(twinId: TwinId): Promise<TwinView> {
     const shard = this.custody.shards.get(shardOf(twinId, this.options.shards));
-    const resident = shard && !shard.poisoned ? (shard.twins.get(twinId) ?? null) : null;
+    const resident = shard && !shard.poisoned && !shard.renewing ? (shard.twins.get(twinId) ?? null) : null;
     const stale = this.staleness.of(twinId);
     if (shard && resident !== null && resident.part !== null && stale !== null && this.staleness.isStoreFailing) {
       const kept = keptView(shard, resident, stale);
@@ -322,9 +322,13 @@ export class Host implements TwinHost {
     this.options.kinds.get(kind);
     const number = shardOf(twinId, this.options.shards);
     const shard = this.custody.shards.get(number);
-    if (!shard || shard.poisoned || (takesCommands && shard.sealed)) {
+    if (!shard || shard.poisoned || shard.renewing || (takesCommands && shard.sealed)) {
       this.custody.hasten(number);
-      if (shard?.poisoned || (this.custody.busy.has(number) && !this.standing.drains.isReleasing(number)))
+      if (
+        shard?.poisoned ||
+        shard?.renewing ||
+        (this.custody.busy.has(number) && !this.standing.drains.isReleasing(number))
+      )
         throw new TwinmeshError('unavailable', `Shard ${number} is being recovered.`);
       throw new TwinmeshError('not_owner', `This node does not own shard ${number} of ${twinId}.`);
     }

@@ -44,11 +44,12 @@ export type ShardMode = 'normal' | 'alone' | 'single';
 
 /**
  * A shard that this host owns: marks, queue and resident twins. Thrown away whole when the fence says that it is no longer
- * ours, or when a commit did not land: `dead` is final, a new owner epoch is a new object.
+ * ours, or when a commit did not land: `dead` is final, memory that was read again is a new object. Only an owner that nobody has
+ * replaced takes it along into its next epoch (`renewing`).
  */
 export class HostedShard {
   readonly shard: number;
-  readonly epoch: number;
+  epoch: number;
   /** commit_no as last seen. */
   commitNo: number;
   /** Marks as folded: ahead of the store by the cut that is under way. */
@@ -84,6 +85,8 @@ export class HostedShard {
   sealed = false;
   /** Its memory is worth nothing (a turn threw, the log went back): waits for the commit under way, then is claimed anew. */
   poisoned = false;
+  /** Claimed under the next epoch while its memory stays: nothing of it is sent or read until that is certain. */
+  renewing = false;
   /** While above 0 nothing is taken from the log: it is being asked whether it went back. */
   doubted = 0;
   /** Mark of the reading last named under `~suspect`. */

@@ -30,7 +30,7 @@ export class Standing {
       ttlMs,
       claimAtOnce,
       tenant: {
-        epochOf: (shard) => custody.shards.get(shard)?.epoch,
+        epochOf: (shard) => custody.epochOf(shard),
         isBusy: (shard) =>
           custody.busy.has(shard) || custody.refused.has(shard) || custody.shards.get(shard)?.draining === true,
         take: (rows) => custody.take(rows),
