@@ -5,7 +5,7 @@
 # The same Node as in package.json (a test holds the two together).
 FROM node:24.21.0-bookworm-slim AS packages
 WORKDIR /app
-COPY package.json package-lock.json ./
+COPY package.json package-lock.json .npmrc ./
 # No install scripts: nothing that was fetched runs while the image is made. The npm package `node` would only fetch the
 # Node that the image has already.
 RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund && npm cache clean --force
@@ -18,6 +18,7 @@ COPY package.json moleculer.config.ts ./
 COPY config ./config
 COPY actors ./actors
 COPY mixins ./mixins
+COPY models ./models
 COPY services ./services
 COPY deploy/images ./deploy/images
 COPY deploy/postgres/grants.sql ./deploy/postgres/grants.sql

@@ -2,8 +2,10 @@ import { DOOR_LIMITS } from '../actors/ingress/door.ts';
 import { Ingress } from '../actors/ingress/ingress.ts';
 import { MemoryLog } from '../actors/log/memory.ts';
 import { systemClock } from '../actors/protocol/clock.ts';
+import type { Kind } from '../actors/protocol/kind.ts';
+import type { Predictor } from '../actors/protocol/prediction.ts';
 import { Host } from '../actors/runtime/host.ts';
-import { loadKinds } from '../actors/runtime/kind-registry.ts';
+import { loadKinds, registryOf } from '../actors/runtime/kind-registry.ts';
 import { PostgresStore } from '../actors/store/postgres.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import { loadSettings } from '../config/settings.ts';
@@ -17,9 +19,19 @@ export interface HotPath {
 
 export const SHARDS = 256;
 
+/** Models that twins ask meanwhile; without it they ask none. */
+export interface Models {
+  predictor: Predictor;
+  predictionsPerSecond: number;
+  /** Kinds in place of those of the same name. */
+  kinds: readonly Kind[];
+}
+
 /** `maxBytes` of one payload. */
-export async function openHotPath(sql: Sql, maxBytes: number): Promise<HotPath> {
-  const kinds = await loadKinds();
+export async function openHotPath(sql: Sql, maxBytes: number, models?: Models): Promise<HotPath> {
+  const loaded = await loadKinds();
+  const replaced = models?.kinds ?? [];
+  const kinds = registryOf(loaded.all().map((kind) => replaced.find((other) => other.kind === kind.kind) ?? kind));
   const store = new PostgresStore(sql);
   await store.open(kinds.all(), SHARDS);
   const log = new MemoryLog({ clock: systemClock, maxReadings: 200_000 });
@@ -36,6 +48,7 @@ export async function openHotPath(sql: Sql, maxBytes: number): Promise<HotPath> 
     cutMaxEntries,
     passivateAfterMs,
     maxResidentBytes: maxResidentMb * 2 ** 20,
+    ...(models && { predictor: models.predictor, predictionsPerSecond: models.predictionsPerSecond }),
   });
   await host.start();
   while (host.status().shards.owned < SHARDS) await new Promise((resolve) => setTimeout(resolve, 5));

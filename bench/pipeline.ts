@@ -3,7 +3,7 @@ import type { LogBatch } from '../actors/log/port.ts';
 import { shardOf, twinIdOf } from '../actors/protocol/twin-id.ts';
 import type { Sql } from '../actors/store/sql.ts';
 import { ownCpuS, treeCpuS } from './cpu.ts';
-import { openHotPath, SHARDS } from './hot-path.ts';
+import { type Models, openHotPath, SHARDS } from './hot-path.ts';
 import { type Figure, median, seconds } from './scenario.ts';
 
 const T0 = 1_750_000_000_000;
@@ -22,6 +22,8 @@ export interface PipelineOptions {
   batches?: boolean;
   /** Process of the database, where it is one of ours: its CPU is told beside the rate. */
   databasePid?: number | null;
+  /** Models that the twins ask meanwhile. */
+  models?: Models;
   say(line: string): void;
 }
 
@@ -31,7 +33,7 @@ export interface PipelineOptions {
  */
 export async function pipeline(options: PipelineOptions): Promise<Figure[]> {
   const { sql, say } = options;
-  const { ingress, log, host } = await openHotPath(sql, 16 * 2 ** 20);
+  const { ingress, log, host } = await openHotPath(sql, 16 * 2 ** 20, options.models);
   const rates: number[] = [];
   const raws: number[] = [];
   const rawCpus: number[] = [];

@@ -1,3 +1,6 @@
+import { ARCHIVE } from './catalogue-archive.ts';
+import { EVENTS } from './catalogue-events.ts';
+import { MODELS } from './catalogue-models.ts';
 import { choice, decimal, flag, hidden, integer, list, port, text, url, urls } from './setting.ts';
 
 /**
@@ -7,11 +10,11 @@ import { choice, decimal, flag, hidden, integer, list, port, text, url, urls } f
 export const CATALOGUE = {
   // mesh
   ROLES: list(
-    'host, ingest, history or gateway, separated by commas',
-    /^(host|ingest|history|gateway)$/,
+    'roles, separated by commas',
+    /^(host|ingest|history|inference|gateway)$/,
     'mesh',
-    ['host', 'ingest', 'history', 'gateway'],
-    'What this node does: host = it owns twins; ingest = it reads MQTT and Kafka and takes telemetry; history = lists, history and analytics; gateway = HTTP. Less than all needs NATS_URL and DATABASE_URL.',
+    ['host', 'ingest', 'history', 'inference', 'gateway'],
+    'What this node does: host = it owns twins; ingest = it reads MQTT and Kafka and takes telemetry; history = lists, history, replay and analytics; inference = it runs models; gateway = HTTP. Less than all needs NATS_URL and DATABASE_URL.',
   ),
   NODE_ID: text(
     '1 to 64 characters of A-Z a-z 0-9 . _ -',
@@ -293,6 +296,10 @@ export const CATALOGUE = {
     'Web origins whose pages may call the gateway. Empty: none but its own.',
   ),
 
+  ...MODELS,
+  ...EVENTS,
+  ...ARCHIVE,
+
   // observability
   METRICS_PORT: port(
     'observability',
@@ -376,7 +383,11 @@ export const CATALOGUE = {
 } as const;
 
 /** Other names under which deployments know a setting; the setting's own name wins. */
-export const ALIASES: Readonly<Record<string, string>> = { KAFKA_BOOTSTRAP_SERVERS: 'KAFKA_BROKERS' };
+export const ALIASES: Readonly<Record<string, string>> = {
+  KAFKA_BOOTSTRAP_SERVERS: 'KAFKA_BROKERS',
+  MLFLOW_S3_ENDPOINT_URL: 'S3_ENDPOINT',
+  MODEL_PATH: 'MODELS_DIR',
+};
 
 /**
  * Names of parts that this version does not have. A URL among them is refused, because whoever sets it counts on the
@@ -385,11 +396,5 @@ export const ALIASES: Readonly<Record<string, string>> = { KAFKA_BOOTSTRAP_SERVE
 export const UNBUILT: Readonly<Record<string, { part: string; answer: 'refuse' | 'note' | 'ignore' }>> = {
   NEO4J_URL: { part: 'the equipment graph', answer: 'refuse' },
   CHROMA_URL: { part: 'the vector store', answer: 'refuse' },
-  S3_ENDPOINT: { part: 'the cold archive', answer: 'refuse' },
-  MLFLOW_URL: { part: 'the model registry', answer: 'refuse' },
-  MLFLOW_S3_ENDPOINT_URL: { part: 'the model registry', answer: 'refuse' },
-  MODEL_PATH: { part: 'inference', answer: 'note' },
   FILTER_TODAY_ONLY: { part: 'a filter of demo data by day (the demo sends readings of now)', answer: 'note' },
-  AWS_ACCESS_KEY_ID: { part: 'the cold archive', answer: 'ignore' },
-  AWS_SECRET_ACCESS_KEY: { part: 'the cold archive', answer: 'ignore' },
 };

@@ -26,13 +26,20 @@ export interface Related {
   readonly passivateAfterMs: number;
   readonly latenessMs: number;
   readonly historyRetentionDays: number;
+  readonly archiveAfterDays: number;
+  readonly archiveKeepDays: number;
+  readonly archiveDir: string | null;
+  readonly s3Endpoint: string | null;
+  readonly s3Bucket: string | null;
+  readonly awsAccessKeyId: string | null;
+  readonly awsSecretAccessKey: string | null;
   readonly maxPayloadBytes: number;
   readonly maxBodyBytes: number;
   readonly metricsMaxTwins: number;
 }
 
 const DAY_MS = 86_400_000;
-const ALL_ROLES = ['host', 'ingest', 'history', 'gateway'];
+const ALL_ROLES = ['host', 'ingest', 'history', 'inference', 'gateway'];
 
 export const LIMITS: readonly Limit[] = [
   {
@@ -76,6 +83,29 @@ export const LIMITS: readonly Limit[] = [
       `HISTORY_RETENTION_DAYS (${s.historyRetentionDays}) must be longer than LATENESS_MS (${s.latenessMs}).`,
   },
   {
+    holds: (s) => s.s3Endpoint === null || missingOfS3(s).length === 0,
+    otherwise: (s) => `S3_ENDPOINT needs ${missingOfS3(s).join(', ')}.`,
+  },
+  {
+    // Retention waits for the archive: history would be kept for longer than this setting says.
+    holds: (s) =>
+      s.archiveAfterDays === 0 || s.historyRetentionDays === 0 || s.archiveAfterDays <= s.historyRetentionDays,
+    otherwise: (s) =>
+      `ARCHIVE_AFTER_DAYS (${s.archiveAfterDays}) must not be above HISTORY_RETENTION_DAYS (${s.historyRetentionDays}): retention waits for the archive.`,
+  },
+  {
+    // Otherwise a day would expire before it is written.
+    holds: (s) => s.archiveAfterDays === 0 || s.archiveKeepDays === 0 || s.archiveKeepDays > s.archiveAfterDays,
+    otherwise: (s) =>
+      `ARCHIVE_KEEP_DAYS (${s.archiveKeepDays}) must be longer than ARCHIVE_AFTER_DAYS (${s.archiveAfterDays}).`,
+  },
+  {
+    // Each node would look for the archive in its own data folder, and one of them has it.
+    holds: (s) => s.archiveAfterDays === 0 || s.natsUrl === null || s.s3Endpoint !== null || s.archiveDir !== null,
+    otherwise: () =>
+      'ARCHIVE_AFTER_DAYS with NATS_URL needs S3_ENDPOINT, or ARCHIVE_DIR with a folder that all nodes share.',
+  },
+  {
     // What one MQTT message may carry has to fit through the HTTP door too.
     holds: (s) => s.maxBodyBytes >= s.maxPayloadBytes,
     otherwise: (s) => `MAX_BODY_BYTES (${s.maxBodyBytes}) must not be below MAX_PAYLOAD_BYTES (${s.maxPayloadBytes}).`,
@@ -86,6 +116,15 @@ export const LIMITS: readonly Limit[] = [
       `PORT (${s.port}), MQTT_LISTEN_PORT (${s.mqttListenPort}) and MQTT_WS_PORT (${s.mqttWsPort}) must differ.`,
   },
 ];
+
+function missingOfS3(s: Related): string[] {
+  const needed = {
+    S3_BUCKET: s.s3Bucket,
+    AWS_ACCESS_KEY_ID: s.awsAccessKeyId,
+    AWS_SECRET_ACCESS_KEY: s.awsSecretAccessKey,
+  };
+  return Object.entries(needed).flatMap(([name, value]) => (value === null ? [name] : []));
+}
 
 function distinct(...ports: number[]): boolean {
   const taken = ports.filter((port) => port !== 0);

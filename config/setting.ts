@@ -17,7 +17,19 @@ export interface Setting<T> {
   secret?: true;
 }
 
-export const GROUPS = ['mesh', 'listening', 'storage', 'runtime', 'ingest', 'access', 'observability', 'demo'] as const;
+export const GROUPS = [
+  'mesh',
+  'listening',
+  'storage',
+  'runtime',
+  'ingest',
+  'access',
+  'models',
+  'events',
+  'archive',
+  'observability',
+  'demo',
+] as const;
 export type Group = (typeof GROUPS)[number];
 
 export class Unreadable extends Error {}

@@ -29,6 +29,8 @@ export const SECRETS = [
   'MQTT_DEMO_PASSWORD',
   'METRICS_TOKEN',
   'GRAFANA_ADMIN_PASSWORD',
+  'MINIO_ROOT_PASSWORD',
+  'MINIO_TWINMESH_PASSWORD',
 ] as const;
 
 type Secrets = Record<(typeof SECRETS)[number], string>;

@@ -90,7 +90,9 @@ const OF_NO_OWNER: ReadonlySet<string> = new Set(['twins.events']);
 export function twinOf(action: string, params: unknown): string | null {
   if (!action.startsWith('twins.') || OF_NO_OWNER.has(action) || typeof params !== 'object' || params === null)
     return null;
-  const { twinId, id } = params as { twinId?: unknown; id?: unknown };
+  const { twinId, id, at } = params as { twinId?: unknown; id?: unknown; at?: unknown };
+  // as it was: read from what is committed, by anybody
+  if (action === 'twins.get' && at !== undefined) return null;
   const found = typeof twinId === 'string' ? twinId : typeof id === 'string' ? id.split('~', 1)[0] : null;
   return found !== null && isTwinId(found) ? found : null;
 }

@@ -7,11 +7,13 @@ import type { Page } from '../actors/store/queries/page.ts';
 import type { Rollup } from '../actors/store/queries/rolled.ts';
 import { DAY_MS, instantOf } from '../actors/store/queries/span.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { AGGREGATE } from './analytics/aggregate-schema.ts';
 import type { Answers } from './analytics/answer-cache.ts';
 import { openAnswers } from './analytics/answers.ts';
 import { daysOf } from './analytics/mote-day.ts';
+import { TOLD_ANOMALY, toldAnomaly } from './analytics/told-anomaly.ts';
 import type { CallMeta } from './gateway/caller.ts';
-import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
+import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
 import {
   KIND,
   METRIC,
@@ -23,41 +25,10 @@ import {
   spanOfStartEnd,
   TWIN_ID,
 } from './history/span-params.ts';
-import { MOTE, moteIdOf, moteTwinId } from './sensors/mote.ts';
-import { ANOMALY_SCHEMA, DAY_SCHEMA, MOTE_ID } from './sensors/mote-schema.ts';
+import { MOTE, moteTwinId } from './sensors/mote.ts';
+import { DAY_SCHEMA, MOTE_ID } from './sensors/mote-schema.ts';
 
 /** Hourly and daily aggregates of any kind, and the analytics that environmental-sensor clients ask for. Kept 5 minutes. */
-const MAYBE_NUMBER = { type: ['number', 'null'] };
-const AGGREGATE = {
-  type: 'object',
-  required: [
-    'twinId',
-    'bucket',
-    'metric',
-    'avg',
-    'min',
-    'max',
-    'std',
-    'median',
-    'record_count',
-    'null_count',
-    'complete',
-  ],
-  properties: {
-    twinId: TEXT,
-    bucket: { ...TIME, description: 'Start of the hour or day, UTC.' },
-    metric: TEXT,
-    avg: MAYBE_NUMBER,
-    min: MAYBE_NUMBER,
-    max: MAYBE_NUMBER,
-    std: { ...MAYBE_NUMBER, description: 'Sample standard deviation.' },
-    median: { ...MAYBE_NUMBER, description: 'Of a day null until it is complete.' },
-    record_count: { type: 'integer' },
-    null_count: { type: 'integer', description: 'Readings without this metric.' },
-    complete: { type: 'boolean', description: 'Whether every reading that is to come for it has come.' },
-  },
-};
-
 interface AggregateParams extends SpanParams {
   kind?: string;
   twinId?: string;
@@ -73,9 +44,19 @@ interface DayParams extends StartEndParams {
   cursor?: string;
 }
 
+interface AnomalyParams extends StartEndParams {
+  mote_id?: string;
+  twin?: string;
+  kind?: string;
+  field?: string;
+  severity?: string;
+  limit: number;
+  cursor?: string;
+}
+
 interface Analytics {
   cache: Answers;
-  aggregate(ctx: Context<AggregateParams, CallMeta>, rollup: Rollup): Promise<Page<Aggregate>>;
+  aggregate(params: AggregateParams, meta: CallMeta, rollup: Rollup): Promise<Page<Aggregate>>;
 }
 
 const TWINS_A_PAGE = {
@@ -109,7 +90,7 @@ const analytics: PartsSchema<Analytics> = {
         response: listOf(AGGREGATE),
       },
       handler(ctx: Context<AggregateParams, CallMeta>) {
-        return this.aggregate(ctx, 'hourly');
+        return this.aggregate(ctx.params, ctx.meta, 'hourly');
       },
     },
 
@@ -124,7 +105,31 @@ const analytics: PartsSchema<Analytics> = {
         response: listOf(AGGREGATE),
       },
       handler(ctx: Context<AggregateParams, CallMeta>) {
-        return this.aggregate(ctx, 'daily');
+        return this.aggregate(ctx.params, ctx.meta, 'daily');
+      },
+    },
+
+    aggregates: {
+      rest: 'GET /api/v1/analytics/aggregates',
+      role: 'viewer',
+      params: {
+        kind: PARAMS.kind,
+        twin: { ...TWIN_ID, optional: true },
+        metric: METRIC,
+        step: { type: 'enum', values: ['hour', 'day'], default: 'hour', description: 'hour or day, UTC.' },
+        ...SPAN_PARAMS,
+        limit: TWINS_A_PAGE,
+        cursor: PAGE_PARAMS.cursor,
+      },
+      openapi: {
+        summary: 'Aggregates by the hour or the day',
+        description: 'Of the last 24 hours, or 30 days, unless asked otherwise; at most 1,000 buckets.',
+        tags: ['analytics'],
+        response: listOf(AGGREGATE),
+      },
+      handler(ctx: Context<Omit<AggregateParams, 'twinId'> & { twin?: string; step: 'hour' | 'day' }, CallMeta>) {
+        const { twin: twinId, step, ...params } = ctx.params;
+        return this.aggregate({ ...params, twinId }, ctx.meta, step === 'hour' ? 'hourly' : 'daily');
       },
     },
 
@@ -180,55 +185,52 @@ const analytics: PartsSchema<Analytics> = {
       role: 'viewer',
       params: {
         mote_id: { ...MOTE_ID, optional: true },
+        twin: { ...TWIN_ID, optional: true, description: 'One twin of any kind.' },
+        kind: { ...KIND, optional: true, description: 'Kind of asset; motes where neither this nor twin is given.' },
         field: { type: 'string', max: 64, optional: true, description: 'Metric.', example: 'temperature' },
         severity: { type: 'string', max: 60, optional: true, description: 'low, medium, high, separated by commas.' },
         ...START_END_PARAMS,
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Anomalies of motes, newest first', tags: ['sensors'], response: listOf(ANOMALY_SCHEMA) },
-      async handler(
-        ctx: Context<
-          { mote_id?: string; field?: string; severity?: string; limit: number; cursor?: string } & StartEndParams
-        >,
-      ) {
-        const { mote_id: id, field, severity, limit, cursor } = ctx.params;
+      openapi: {
+        summary: 'Anomalies, newest first, each with what was expected and why',
+        description: 'Of motes unless `twin` or `kind` says otherwise; motes also carry their `mote_id`.',
+        tags: ['sensors'],
+        response: listOf(TOLD_ANOMALY),
+      },
+      async handler(ctx: Context<AnomalyParams>) {
+        const { mote_id: id, twin, kind, field, severity, limit, cursor } = ctx.params;
+        if (id !== undefined && (twin !== undefined || kind !== undefined))
+          throw new TwinmeshError('bad_request', 'mote_id: either this, or twin or kind.');
+        const twinId = id === undefined ? twin : moteTwinId(id);
         const page = await listAnomalies(this.parts.sql, {
-          kind: MOTE,
-          twinId: id === undefined ? undefined : moteTwinId(id),
+          kind: kind ?? (twinId === undefined ? MOTE : undefined),
+          twinId,
           field,
           severity,
           span: spanOfStartEnd(ctx.params),
           limit,
           cursor,
         });
-        const items = page.items.map((item) => ({
-          mote_id: moteIdOf(parseTwinId(item.twin_id).id),
-          timestamp: item.timestamp,
-          field: item.field,
-          value: item.value,
-          expected_range: item.expected_range,
-          severity: item.severity,
-          reason: item.reason,
-        }));
-        return { items, nextCursor: page.nextCursor };
+        return { items: page.items.map(toldAnomaly), nextCursor: page.nextCursor };
       },
     },
   },
 
   methods: {
-    async aggregate(ctx: Context<AggregateParams, CallMeta>, rollup: Rollup) {
-      const { twinId, metric, limit, cursor } = ctx.params;
+    async aggregate(params: AggregateParams, meta: CallMeta, rollup: Rollup) {
+      const { twinId, metric, limit, cursor } = params;
       const { sql, clock, kinds } = this.parts;
-      const name = ctx.params.kind ?? (twinId === undefined ? undefined : parseTwinId(twinId).kind);
+      const name = params.kind ?? (twinId === undefined ? undefined : parseTwinId(twinId).kind);
       if (name === undefined) throw new TwinmeshError('bad_request', 'kind: needed where there is no twinId.');
       const kind = kinds.get(name);
-      const span = spanOfParams(ctx.params);
+      const span = spanOfParams(params);
       const { answer, etag } = await this.cache.get(
         [rollup, name, twinId, metric, span, limit, cursor],
         () => aggregates(sql, clock, kind, rollup, { twinId, metric, span, limit, cursor }),
         ({ items }) => items.length,
       );
-      ctx.meta.$responseHeaders = { ETag: etag };
+      meta.$responseHeaders = { ETag: etag };
       return answer;
     },
   },

@@ -10,7 +10,7 @@ import type { CallMeta } from './gateway/caller.ts';
 import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
 import { SPAN_PARAMS, type SpanParams, spanOfParams, TWIN_ID } from './history/span-params.ts';
 
-/** Anomalies that detectors found, and what people say about them: confirmed or rejected, why, and what was done. */
+/** Anomalies that detectors and models found, and what people say about them: confirmed or rejected, why, and what was done. */
 const MAYBE_TEXT = { type: ['string', 'null'] };
 const ITEM = {
   type: 'object',
@@ -21,12 +21,18 @@ const ITEM = {
     kind: TEXT,
     timestamp: TIME,
     field: TEXT,
-    value: { type: 'number' },
+    value: { type: ['number', 'null'] },
     expected_range: { ...MAYBE_TEXT, examples: ['18-28'] },
     expected: { type: ['array', 'null'], items: { type: 'number' } },
     score: { type: 'number' },
     threshold: { type: 'number' },
-    detector: TEXT,
+    detector: { ...TEXT, description: 'zscore, rate, stuck, or model.' },
+    model: { ...MAYBE_TEXT, description: 'name@version of the model that found it.' },
+    contributions: {
+      type: ['object', 'null'],
+      additionalProperties: { type: 'number' },
+      description: 'Share of each metric in what a model found, sum 1.',
+    },
     severity: { type: 'string', enum: ['low', 'medium', 'high'] },
     reason: TEXT,
     is_confirmed: { type: ['boolean', 'null'], description: 'Null until somebody has said.' },
@@ -82,6 +88,13 @@ const anomalies: PartsSchema<Anomalies> = {
           optional: true,
           description: 'Detectors, separated by commas.',
           example: 'zscore',
+        },
+        model: {
+          type: 'string',
+          max: 200,
+          optional: true,
+          description: 'Only what this model found; `name` or `name@version`.',
+          example: 'machine-anomaly',
         },
         review: {
           type: 'string',

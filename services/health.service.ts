@@ -68,7 +68,7 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
         tags: ['health'],
         response: {
           type: 'object',
-          required: ['ready', 'checks', 'node', 'uptimeMs', 'host'],
+          required: ['ready', 'checks', 'node', 'uptimeMs', 'host', 'inference'],
           properties: {
             ...CHECKS.properties,
             node: { type: 'string' },
@@ -78,6 +78,11 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
               type: ['object', 'null'],
               description:
                 'State of the twin host: shards, resident twins, counters, stale; null where the node has none.',
+            },
+            inference: {
+              type: 'object',
+              description:
+                'How this node asks models: breaker, questions, failures by code, and `down` with reason and since. Never a reason not to be ready.',
             },
           },
         },
@@ -90,6 +95,7 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
           uptimeMs: Math.round(clock.monotonic() - this.startedAt),
           roles: settings.roles,
           host: hosts ? this.parts.host.status() : null,
+          inference: this.parts.predictor.status(),
         };
       },
     },

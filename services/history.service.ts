@@ -6,6 +6,8 @@ import { rawHistory } from '../actors/store/queries/history.ts';
 import { stepOf } from '../actors/store/queries/span.ts';
 import { findTwin } from '../actors/store/queries/twin-key.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import type { Archive } from './archive/archived-readings.ts';
+import { openArchive } from './archive/open-archive.ts';
 import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
 import { METRIC, SPAN_PARAMS, type SpanParams, spanOfParams, TWIN_ID } from './history/span-params.ts';
 
@@ -41,6 +43,13 @@ const ITEM = {
   },
 };
 
+const PAGE = listOf(ITEM) as { properties: object };
+const NOTES = {
+  type: 'array',
+  items: TEXT,
+  description: 'What the archive could not give: a sentence for each file that is missing or damaged.',
+};
+
 interface HistoryParams extends SpanParams {
   twinId: string;
   metric?: string;
@@ -50,7 +59,11 @@ interface HistoryParams extends SpanParams {
   order?: 'asc' | 'desc';
 }
 
-const history: PartsSchema = {
+interface History {
+  archive: Archive;
+}
+
+const history: PartsSchema<History> = {
   name: 'history',
   metadata: { role: 'history' },
   mixins: [partsMixin],
@@ -77,9 +90,9 @@ const history: PartsSchema = {
       openapi: {
         summary: 'Readings of a twin, raw or by buckets',
         description:
-          'Buckets start at multiples of the step since 1970 (UTC) and are at most 5,000; they come all at once. Of whole hours and days the rollups stand in for the readings they cover.',
+          'Buckets start at multiples of the step since 1970 (UTC) and are at most 5,000; they come all at once. Of whole hours and days the rollups stand in for the readings they cover. What retention has dropped is read from the archive.',
         tags: ['history'],
-        response: listOf(ITEM),
+        response: { ...PAGE, properties: { ...PAGE.properties, notes: NOTES } },
       },
       async handler(ctx: Context<HistoryParams>) {
         const { twinId, metric, step, limit, cursor, order } = ctx.params;
@@ -87,10 +100,16 @@ const history: PartsSchema = {
         const span = spanOfParams(ctx.params);
         const twin = await findTwin(sql, twinId);
         const kind = kinds.get(twin.kind);
-        if (step === undefined) return rawHistory(sql, kind, twin, { metric, span, limit, cursor, order });
+        const older = this.archive.reader();
+        const notes = () => (older.notes.length > 0 ? { notes: older.notes } : {});
+        if (step === undefined) {
+          const page = await rawHistory(sql, kind, twin, { metric, span, limit, cursor, order }, older);
+          return { ...page, ...notes() };
+        }
         if (cursor !== undefined) throw new TwinmeshError('bad_request', 'cursor: buckets come all at once.');
-        const { items, ...about } = await downsample(sql, clock, kind, twin, { metric, span, stepMs: stepOf(step) });
-        return { items: order === 'desc' ? items.reverse() : items, nextCursor: null, ...about };
+        const query = { metric, span, stepMs: stepOf(step) };
+        const { items, ...about } = await downsample(sql, clock, kind, twin, query, older);
+        return { items: order === 'desc' ? items.reverse() : items, nextCursor: null, ...about, ...notes() };
       },
     },
 
@@ -138,6 +157,14 @@ const history: PartsSchema = {
         return listEvents(this.parts.sql, { ...ctx.params, span: spanOfParams(ctx.params) });
       },
     },
+  },
+
+  async started() {
+    this.archive = openArchive(this.parts);
+  },
+
+  async stopped() {
+    this.archive?.close();
   },
 };
 

@@ -7,6 +7,7 @@ import { type DatabaseOptions, watchDatabase } from './metrics/database.ts';
 import { type FleetOptions, watchFleet } from './metrics/fleet.ts';
 import { watchLog } from './metrics/log.ts';
 import { type PoolMetrics, poolMetrics, watchPools } from './metrics/pool.ts';
+import { watchPredictions } from './metrics/predictions.ts';
 
 /**
  * What Prometheus sees. Parts that count for themselves are read at the scrape (`follow…`); the rest is told here as it
@@ -152,7 +153,7 @@ export class Metrics {
     });
     const score = new Histogram({
       name: 'anomaly_score_distribution',
-      help: 'Scores of the anomalies found: |z|, or the ratio to the limit.',
+      help: 'Scores of the anomalies found: |z|, or the ratio to the limit or to the threshold of the model.',
       buckets: [1, 2, 3, 4, 5, 7, 10, 20, 50, 100],
       registers,
     });
@@ -168,8 +169,13 @@ export class Metrics {
         for (const event of events) {
           byType.inc({ type: event.type });
           if (event.type !== 'anomaly.detected') continue;
-          latency.observe(Math.max(0, now - event.receivedAt));
-          if (typeof event.body.score === 'number') score.observe(event.body.score);
+          // What a model found was received when it answered, not when the device spoke.
+          if (event.body.detector !== 'model') latency.observe(Math.max(0, now - event.receivedAt));
+          const { score: said, threshold, detector } = event.body;
+          if (typeof said !== 'number') continue;
+          // A model's score means something beside its threshold only.
+          if (detector !== 'model') score.observe(said);
+          else if (typeof threshold === 'number' && threshold > 0) score.observe(said / threshold);
         }
       }),
     );
@@ -207,12 +213,14 @@ export class Metrics {
 
   /** Gauges of twins and kinds, from the summaries in the store. */
   followFleet(options: Omit<FleetOptions, 'registry' | 'onFailure' | 'clock'>): void {
-    watchFleet({
+    const watched = {
       ...options,
       registry: this.registry,
       clock: this.#clock,
       onFailure: () => this.#failures.inc({ source: 'fleet' }),
-    });
+    };
+    watchFleet(watched);
+    watchPredictions({ ...watched, onFailure: () => this.#failures.inc({ source: 'predictions' }) });
   }
 
   /** The database by its own statistics, open alerts, and how fresh each kind is. */

@@ -23,9 +23,11 @@ import type { Settings } from '../config/settings.ts';
 import { natsAccess } from '../mixins/nats-access.ts';
 import { RedisLink } from '../mixins/redis.ts';
 import { openTracing, type Tracing } from '../mixins/tracing.ts';
+import { PredictorSeat } from './inference/seat.ts';
 import { beats, livingNodes } from './living-nodes.ts';
 import { claimLog, identityOf, recordLog } from './log-identity.ts';
 import { createLogger } from './logger.ts';
+import { watchAsking } from './metrics/inference.ts';
 import { timed } from './metrics/timed.ts';
 import { Metrics } from './metrics.ts';
 
@@ -47,6 +49,8 @@ export interface Parts {
   readonly directory: Directory | null;
   /** Shards that this node has just taken or given up: to be told to the others. */
   onMoved(listener: (moved: readonly Ownership[]) => void): void;
+  /** Whom the host asks for predictions; taken by whoever can ask, once the services are up. */
+  readonly predictor: PredictorSeat;
   /** Null without REDIS_URL. It may be away. */
   readonly redis: RedisLink | null;
   readonly logger: Logger;
@@ -110,6 +114,8 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     const directory = settings.natsUrl === null ? null : openDirectory(settings, store, clock, logger);
     if (directory) opened.push(() => directory.close());
     const hosts = settings.roles.includes('host');
+    const predictor = new PredictorSeat();
+    watchAsking(metrics.registry, () => predictor.status());
     const listeners: ((moved: readonly Ownership[]) => void)[] = [];
     const tell = (moved: readonly Ownership[]) => {
       directory?.observe(moved);
@@ -131,6 +137,10 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
           maxResidentBytes: settings.maxResidentMb * 1_048_576,
           logger: hostLogger(logger.child({ part: 'host' })),
           tracer: tracing,
+          predictor,
+          predictionsPerSecond: settings.inferenceMaxPerSecond,
+          // Who asks gives up before, and says why.
+          predictionDeadlineMs: settings.inferenceDeadlineMs + 1_000,
           logReserveMessages: settings.logReserveMessages,
           onCut: ({ readings, durationMs }) => metrics.cut(readings, durationMs),
           onMoved: tell,
@@ -170,6 +180,7 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
       hosts,
       directory,
       onMoved: (listener) => void listeners.push(listener),
+      predictor,
       redis,
       logger,
       metrics,

@@ -1,5 +1,5 @@
 import type { TimerHandle } from '../actors/protocol/clock.ts';
-import { DAY_MS, HOUR_MS } from '../actors/store/queries/span.ts';
+import { DAY_MS, floorTo, HOUR_MS } from '../actors/store/queries/span.ts';
 import { type Round, retain, retainJournal, rollUp } from '../actors/store/queries/upkeep.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 
@@ -70,8 +70,18 @@ const rollups: PartsSchema<Rollups> = {
         if (!add(await rollUp(sql, clock, kind, { latenessMs: settings.latenessMs, signal }))) return done;
       }
       const keepMs = settings.historyRetentionDays * DAY_MS;
+      const archive =
+        settings.archiveAfterDays === 0
+          ? null
+          : {
+              expiredBeforeMs:
+                settings.archiveKeepDays === 0
+                  ? 0
+                  : Math.max(0, floorTo(clock.now() - settings.archiveKeepDays * DAY_MS, DAY_MS)),
+            };
       if (keepMs > 0 && clock.monotonic() - this.retainedAt >= RETAIN_EVERY_MS) {
-        for (const kind of kinds.all()) if (!add(await retain(sql, clock, kind, { keepMs, signal }))) return done;
+        for (const kind of kinds.all())
+          if (!add(await retain(sql, clock, kind, { keepMs, archive, signal }))) return done;
         if (!add(await retainJournal(sql, clock, { keepMs, signal }))) return done;
         this.retainedAt = clock.monotonic();
       }

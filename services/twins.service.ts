@@ -6,6 +6,7 @@ import { instantOf } from '../actors/store/queries/span.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
+import type { PastView } from './replay/time-travel.ts';
 import { etagOf, headerOf, send, twinOfAlert } from './twins/commanding.ts';
 import { entryView } from './twins/entry-view.ts';
 import { EVENT_TYPE } from './twins/event-type.ts';
@@ -51,7 +52,8 @@ const twins: PartsSchema<Twins> = {
           type: 'string',
           max: 40,
           optional: true,
-          description: 'The twin as it was at this time (received time). Not in this version: answered 501.',
+          description:
+            'The twin as it was at this time: what it had folded by then, by received time. `asOf` says how it was found.',
         },
       },
       openapi: {
@@ -66,10 +68,8 @@ const twins: PartsSchema<Twins> = {
       async handler(ctx: TwinContext<{ twinId: string; at?: string }>) {
         const { twinId, at } = ctx.params;
         const { host } = this.parts;
-        if (at !== undefined) {
-          instantOf(at, 'at');
-          throw new TwinmeshError('not_available', 'This version answers the twin as it is, not as it was (?at=).');
-        }
+        // Any node that reads history can tell, also of a twin that has no owner now.
+        if (at !== undefined) return ctx.call<PastView, object>('replay.at', { twinId, at: instantOf(at, 'at') });
         const view = ctx.meta.lastResort
           ? await host.last(twinId)
           : await host.get(twinId).catch((error) => {

@@ -1,8 +1,6 @@
-import { gaussian, seededRandom } from '../protocol/clock.ts';
 import { amount, assetOf, paragraph, sentence, standing, trend } from '../protocol/digest.ts';
-import { TwinmeshError } from '../protocol/errors.ts';
-import { defineTwin, type RawReading, type SimulatedAsset } from '../protocol/kind.ts';
-import { hash32 } from '../protocol/twin-id.ts';
+import { defineTwin, type RawReading } from '../protocol/kind.ts';
+import { create, SCENARIOS } from './simulators/battery.ts';
 
 /** The battery pack of a vehicle: seven values of its management system, and a pack to simulate. */
 
@@ -36,213 +34,32 @@ function decode(message: Record<string, unknown>, topicId: string | undefined): 
   };
 }
 
-// ---- simulator: an equivalent circuit of 96 cells in series -------------------------------------------------
-
-const CELLS = 96;
-/** Capacity of the new pack, ampere-hours. */
-const CAPACITY_AH = 94;
-/** Resistance of the new pack at 25 °C, ohms. */
-const RESISTANCE_OHM = 0.095;
-/** Heat capacity of the pack, joules per kelvin. */
-const HEAT_CAPACITY = 250_000;
-/** Heat given to ambient, watts per kelvin, with the coolant pump off and on. */
-const COOLING = { passive: 12, active: 90 };
-/** Constant current and constant voltage of charging, which ends below C/20; and the voltage nothing may exceed. */
-const CHARGE = { currentA: 32, voltageV: 4.14 * CELLS, limitV: 4.18 * CELLS, endA: CAPACITY_AH / 20 };
-/** Noise of the voltage sensor (V) and of the temperature sensor (°C), one sigma, cut at three. */
-const NOISE = { voltage: 0.01, temperature: 0.05 };
-const SUBSTEPS = 64;
-const SUBSTEP_MS = 10_000;
-const HOUR_MS = 3_600_000;
-const YEAR_MS = 365.25 * 24 * HOUR_MS;
-
-/** Open-circuit voltage of one NMC cell at these states of charge, volts. */
-const SOC = [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
-const OCV = [3.0, 3.35, 3.45, 3.55, 3.61, 3.65, 3.7, 3.8, 3.9, 4.0, 4.08, 4.18];
-
-function openCircuit(soc: number): number {
-  let i = 1;
-  while (i < SOC.length - 1 && SOC[i] < soc) i++;
-  return CELLS * (OCV[i - 1] + ((OCV[i] - OCV[i - 1]) * (soc - SOC[i - 1])) / (SOC[i] - SOC[i - 1]));
-}
-
-const SCENARIOS = {
-  cell_short: 'one cell leaks inside: charge vanishes, the pack warms and its voltage sags',
-  overheating: 'the coolant pump has failed and a module produces heat, up to 12 kW',
-  capacity_fade: 'capacity falls by up to 30 % and resistance doubles',
-  sensor_drift: 'the temperature sensor reads up to 25 °C too high',
-  dropout: 'messages are missing; at severity 1 all of them',
-};
-type Scenario = keyof typeof SCENARIOS;
-/** Scenarios ramp up over this time, then the pack is repaired. */
-const SCENARIO_MS = 20 * 60_000;
-
-type Mode = 'drive' | 'rest' | 'charge';
-
 /**
- * V = OCV(SoC) + I·R(T, age); dSoC = I·dt / capacity; C·dT/dt = I²R − h·(T − ambient); capacity and R age with the root of
- * time and with cycles; cycles count by charge throughput. The current stands still over a sub-step and is what the
- * message reports, so the equations can be checked from messages as long as they come at most SUBSTEP_MS apart. Longer
- * steps are cut into at most SUBSTEPS parts; heat is integrated exactly and charge is clamped, so any length is stable.
+ * Ohms of the whole pack over a window: covariance of voltage and current over the variance of current. The means of power,
+ * voltage and current give the covariance, because power is −V·I. NaN while the current stands still.
  */
-function create({ seed, index }: { seed: number; index: number }): SimulatedAsset {
-  const random = seededRandom(hash32(`battery:${index}`, seed));
-  const id = `EV-${String(index + 1).padStart(3, '0')}`;
-  let soc = 0.35 + 0.6 * random();
-  let cycles = 40 + 700 * random();
-  let ageMs = (0.3 + 4 * random()) * YEAR_MS;
-  const climate = 8 + 16 * random();
-  let ambient = climate;
-  let temperature = climate + 4 + 6 * random();
-  let mode: Mode = (['drive', 'rest', 'charge'] as const)[index % 3];
-  let modeLeftMs = 600_000 + 1_200_000 * random();
-  let cruiseW = 8_000 + 10_000 * random();
-  let driveW = cruiseW;
-  let current = 0;
-  let voltage = openCircuit(soc);
-  let faultHeatW = 0;
-  let heatW = 0;
-  let cooling = COOLING.passive;
-  let last: number | null = null;
-  let scenario: Scenario | null = null;
-  let severity = 0;
-  let sinceMs = 0;
-  let pending = false;
-  let lostFraction = 0;
-  let bias = 0;
+const resistance = (window: string) => (f: (name: string) => number) => {
+  const variance = f(`current.${window}.std`) ** 2;
+  const covariance = -f(`power.${window}.mean`) - f(`voltage.${window}.mean`) * f(`current.${window}.mean`);
+  return variance > 4 ? covariance / variance : Number.NaN;
+};
+/** Full cycles that the long window has to span before it says how the pack ages. */
+const CYCLES_OF_A_TREND = 8;
 
-  const capacity = () =>
-    CAPACITY_AH * Math.max(0.3, 1 - 0.018 * Math.sqrt(ageMs / YEAR_MS) - 0.2 * (cycles / 1_500) - lostFraction);
-  const resistance = () =>
-    RESISTANCE_OHM *
-    (1 + 0.06 * Math.sqrt(ageMs / YEAR_MS) + 0.6 * (cycles / 1_500) + lostFraction * 3.3) *
-    Math.exp(1_800 * (1 / (temperature + 273.15) - 1 / 298.15));
+/** Names of statistics of a metric over windows. */
+const over = (windows: readonly string[], metric: string, statistics: readonly string[]): string[] =>
+  windows.flatMap((window) => statistics.map((statistic) => `${metric}.${window}.${statistic}`));
 
-  function nextMode(): void {
-    if (mode === 'drive') mode = soc < 0.4 ? 'charge' : 'rest';
-    else if (mode === 'rest') mode = soc < 0.5 ? 'charge' : 'drive';
-    else mode = 'rest';
-    modeLeftMs = (mode === 'drive' ? 1_200_000 : mode === 'rest' ? 600_000 : 4 * HOUR_MS) * (0.6 + 0.8 * random());
-    cruiseW = 8_000 + 10_000 * random();
-  }
-
-  /** What the pack is asked for over the next sub-step, amperes, whole milliamperes; negative discharges. */
-  function demand(dtMs: number): number {
-    const noise = gaussian(random);
-    const ocv = openCircuit(soc);
-    const charge = capacity() * HOUR_MS;
-    let wanted = -0.4;
-    if (mode === 'drive') {
-      const keep = Math.exp(-dtMs / 8_000);
-      driveW = cruiseW + (driveW - cruiseW) * keep + Math.sqrt(1 - keep * keep) * 13_000 * noise;
-      wanted = -Math.max(-35_000, Math.min(85_000, driveW)) / ocv;
-    } else if (mode === 'charge') {
-      wanted = Math.max(0, Math.min(CHARGE.currentA, (CHARGE.voltageV - ocv) / resistance()));
-    }
-    const lowest = Math.min(0, (-(soc - 0.02) * charge) / dtMs);
-    // The management system takes no current that would lift the pack above its limit, recuperation included.
-    const room = Math.min((CHARGE.limitV - ocv) / resistance(), ((0.985 - soc) * charge) / dtMs);
-    const highest = Math.max(0, room);
-    return Math.round(Math.max(lowest, Math.min(highest, wanted)) * 1_000) / 1_000;
-  }
-
-  function step(dtMs: number, at: number): void {
-    modeLeftMs -= dtMs;
-    const full = mode === 'charge' && (soc > 0.96 || (current > 0 && current < CHARGE.endA));
-    if (modeLeftMs <= 0 || full || (mode === 'drive' && soc < 0.15)) nextMode();
-    ambient = climate + 5 * Math.sin(2 * Math.PI * ((at % (24 * HOUR_MS)) / (24 * HOUR_MS) - 0.375));
-    const ramp = fault(dtMs);
-    current = demand(dtMs);
-    const leakA = scenario === 'cell_short' ? 25 * ramp : 0;
-    if (leakA > 0) faultHeatW = leakA * openCircuit(soc);
-    heatW = current * current * resistance() + faultHeatW;
-    cooling = temperature > 36 && scenario !== 'overheating' ? COOLING.active : COOLING.passive;
-    const settled = ambient + heatW / cooling;
-    temperature = settled + (temperature - settled) * Math.exp((-cooling * dtMs) / 1_000 / HEAT_CAPACITY);
-    soc = Math.max(0.01, soc + ((current - leakA) * dtMs) / (capacity() * HOUR_MS));
-    cycles += (Math.max(0, current) * dtMs) / (CAPACITY_AH * HOUR_MS);
-    ageMs += dtMs;
-    voltage = openCircuit(soc) + current * resistance() - (scenario === 'cell_short' ? 3.5 * ramp : 0);
-  }
-
-  /** Lets the scenario do its work; answers how far it has come, 0 to severity. */
-  function fault(dtMs: number): number {
-    if (scenario === null) return 0;
-    sinceMs += dtMs;
-    if (sinceMs > SCENARIO_MS) {
-      scenario = null;
-      faultHeatW = lostFraction = bias = 0;
-      return 0;
-    }
-    const ramp = severity * Math.min(1, sinceMs / (SCENARIO_MS / 2));
-    faultHeatW = scenario === 'overheating' ? 12_000 * ramp : 0;
-    lostFraction = scenario === 'capacity_fade' ? 0.3 * ramp : 0;
-    bias = scenario === 'sensor_drift' ? 25 * ramp : 0;
-    return ramp;
-  }
-
-  return {
-    id,
-    next(at) {
-      const dtMs = last === null ? 0 : Math.max(0, at - last);
-      const start = last ?? at;
-      last = Math.max(at, start);
-      if (pending) sinceMs = 0;
-      pending = false;
-      const parts = dtMs === 0 ? 0 : Math.min(SUBSTEPS, Math.ceil(dtMs / SUBSTEP_MS));
-      for (let i = 0; i < parts; i++) step(dtMs / parts, start + ((i + 1) * dtMs) / parts);
-      const shownV = Number((voltage + NOISE.voltage * gaussian(random)).toFixed(3));
-      const shownT = temperature + bias + NOISE.temperature * gaussian(random);
-      const missing = random() < severity;
-      if (scenario === 'dropout' && missing) return null;
-      return {
-        battery_id: id,
-        timestamp: new Date(at).toISOString(),
-        SoC: Number((soc * 100).toFixed(4)),
-        SoH: Number(((capacity() / CAPACITY_AH) * 100).toFixed(3)),
-        Battery_Voltage: shownV,
-        Battery_Current: current + 0,
-        Battery_Temperature: Number(shownT.toFixed(2)),
-        Charge_Cycles: Math.floor(cycles),
-        Power_Consumption: Math.round(-shownV * current) + 0,
-      };
-    },
-    inject(name, level) {
-      if (!Object.hasOwn(SCENARIOS, name) || !(level > 0 && level <= 1)) {
-        throw new TwinmeshError('bad_request', `A battery knows the scenarios ${Object.keys(SCENARIOS).join(', ')}.`);
-      }
-      scenario = name as Scenario;
-      severity = level;
-      pending = true;
-      faultHeatW = lostFraction = bias = 0;
-    },
-    truth: () => ({
-      soc: soc * 100,
-      ocv: openCircuit(soc),
-      r: resistance(),
-      capacity: capacity(),
-      soh: (capacity() / CAPACITY_AH) * 100,
-      current,
-      voltage,
-      temperature,
-      ambient,
-      cycles,
-      cooling,
-      heatCapacity: HEAT_CAPACITY,
-      heatW,
-      faultHeatW,
-      nominalCapacity: CAPACITY_AH,
-      voltageNoise: NOISE.voltage,
-      temperatureNoise: NOISE.temperature,
-    }),
-  };
-}
+/** The seven values of every pack: what each model is told first. */
+const REPORTED = ['soc', 'soh', 'voltage', 'current', 'temperature', 'cycles', 'power'];
+/** A pack that is used daily makes about a full cycle a day. */
+const HOURS_PER_CYCLE = 24;
 
 // ---- the kind -----------------------------------------------------------------------------------------------
 
 export default defineTwin({
   kind: 'battery',
-  version: 1,
+  version: 2,
   title: 'Battery pack',
   description: 'The traction battery of an electric vehicle, as its management system reports it.',
   metrics: {
@@ -284,6 +101,89 @@ export default defineTwin({
     '1m': { spanMs: 60_000, panes: 4 },
     '5m': { spanMs: 300_000, panes: 5 },
     '1h': { spanMs: 3_600_000, panes: 6 },
+    // ageing shows over months only
+    '90d': { spanMs: 90 * 86_400_000, panes: 6 },
+  },
+  features: {
+    resistance_5m: resistance('5m'),
+    resistance_1h: resistance('1h'),
+    /** Percent of health lost a cycle, over the long window. */
+    fade: (f) => {
+      const spanned = f('cycles.90d.max') - f('cycles.90d.min');
+      return spanned >= CYCLES_OF_A_TREND ? -f('soh.90d.slope') / f('cycles.90d.slope') : Number.NaN;
+    },
+  },
+  models: {
+    soh: {
+      model: 'battery-soh',
+      inputs: [
+        ...REPORTED,
+        ...[
+          'soh.1m.mean',
+          'soh.5m.mean',
+          'soh.1h.mean',
+          'soh.1h.count',
+          'soh.1h.slope',
+          'soh.5m.slope',
+          'soh.1h.panes',
+        ],
+        ...['current.1m.mean', 'current.5m.mean', 'temperature.1m.mean', 'voltage.1m.slope', 'voltage.5m.slope'],
+      ],
+      everyMs: 5_000,
+      minReadings: 5,
+    },
+    rul: {
+      model: 'battery-rul',
+      inputs: [...REPORTED, 'soh.90d.mean', 'cycles.90d.mean', 'fade', 'soh.90d.panes', 'cycles.90d.panes'],
+      everyMs: 5_000,
+      minReadings: 5,
+      maintenance: {
+        inspectBelowH: 150 * HOURS_PER_CYCLE,
+        scheduleBelowH: 60 * HOURS_PER_CYCLE,
+        stopBelowH: 10 * HOURS_PER_CYCLE,
+        hoursPerUnit: HOURS_PER_CYCLE,
+      },
+    },
+    failure: {
+      model: 'battery-failure',
+      inputs: [
+        ...REPORTED,
+        ...['soc.1m.slope', 'soc.5m.slope', 'soh.5m.slope', 'soh.5m.max', 'soh.1h.max', 'soh.1h.slope'],
+        ...[
+          'voltage.1m.mean',
+          'voltage.5m.mean',
+          'current.1m.mean',
+          'current.5m.mean',
+          'current.5m.std',
+          'power.5m.mean',
+        ],
+        ...['temperature.1m.mean', 'temperature.1m.slope', 'temperature.5m.mean', 'temperature.5m.slope'],
+        ...[
+          'temperature.5m.std',
+          'temperature.1h.min',
+          'temperature.1h.mean',
+          'temperature.1h.slope',
+          'temperature.1h.max',
+        ],
+        ...['resistance_5m', 'resistance_1h'],
+      ],
+      everyMs: 5_000,
+      minReadings: 10,
+    },
+    forecast: {
+      model: 'battery-forecast',
+      inputs: [
+        ...['soc', 'voltage', 'current', 'temperature', 'power'],
+        ...over(['1m', '5m', '1h'], 'current', ['mean', 'std']),
+        ...over(['1m', '5m', '1h'], 'power', ['mean', 'std']),
+        ...over(['1m', '5m', '1h'], 'temperature', ['mean', 'slope']),
+        ...over(['1m', '5m', '1h'], 'soc', ['mean', 'slope']),
+        ...over(['1m', '5m', '1h'], 'voltage', ['mean', 'slope']),
+        ...['temperature.1h.min', 'temperature.1h.max', 'power.1m.min', 'power.5m.min'],
+      ],
+      everyMs: 15_000,
+      minReadings: 20,
+    },
   },
   detectors: {
     cooldownMs: 300_000,
@@ -360,6 +260,16 @@ export default defineTwin({
       cooldownMs: 3_600_000,
       severity: 'warning',
       message: 'State of health is {value} %: plan the replacement.',
+    },
+    {
+      name: 'failure_likely',
+      metric: 'predictions.failure',
+      above: 0.6,
+      hysteresis: 0.2,
+      holdMs: 10_000,
+      cooldownMs: 300_000,
+      severity: 'high',
+      message: 'A fault of the battery is developing (probability {value}): reduce load and have it looked at.',
     },
   ],
   silentAfterMs: 60_000,

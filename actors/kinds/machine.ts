@@ -1,7 +1,7 @@
 import { gaussian, seededRandom } from '../protocol/clock.ts';
 import { amount, assetOf, paragraph, sentence, standing, trend } from '../protocol/digest.ts';
 import { TwinmeshError } from '../protocol/errors.ts';
-import { defineTwin, type RawReading, type SimulatedAsset } from '../protocol/kind.ts';
+import { defineTwin, type RawReading, type SimulatedAsset, type SimulatorDefinition } from '../protocol/kind.ts';
 import { hash32 } from '../protocol/twin-id.ts';
 
 /** A machine of a production line: four measurements, and a hydraulic press to simulate. */
@@ -45,10 +45,20 @@ const SCENARIOS = {
   sensor_stuck: 'the temperature sensor stands still; from severity 0.5 all sensors do',
   drift: 'the temperature sensor reads up to 30 °C too high',
   dropout: 'messages are missing; at severity 1 all of them',
+  wear_out: 'the bearing wears out for good, with the load: within an hour at severity 1, within weeks at 0.1',
 };
 type Scenario = keyof typeof SCENARIOS;
-/** Scenarios ramp up over half of this time, then stay, then the machine is mended. */
+type CreateAsset = SimulatorDefinition['create'];
+/** Scenarios ramp up over half of this time, then stay, then the machine is mended; `wear_out` is mended so long after the failure. */
 const SCENARIO_MS = 20 * 60_000;
+/** `wear_out`: life at rated wear, hours, by severity; wear follows load, whose mean is MEAN_LOAD. */
+const LONGEST_LIFE_H = 500;
+const lifeH = (severity: number) => LONGEST_LIFE_H ** (1 - severity);
+const MEAN_LOAD = 0.69;
+/** How damage grows over the share of life used: slow for long, then ever faster. */
+const damageAt = (used: number) => Math.expm1(4 * used) / Math.expm1(4);
+/** What `hoursToFailure` says of a bearing that does not wear. */
+const SOUND_H = 10_000;
 
 /** Load levels of the regimes, share of the rated load. */
 const REGIMES = { idle: 0.15, partial: 0.6, full: 1 } as const;
@@ -64,7 +74,10 @@ function shiftAt(at: number): 'night' | 'morning' | 'afternoon' {
  * shaft does at that load. Lags are integrated exactly, so a step of any length is stable; it is cut into at most
  * SUBSTEPS parts.
  */
-function create({ seed, index }: { seed: number; index: number }): SimulatedAsset {
+function create({ seed, index, parameters = {} }: Parameters<CreateAsset>[0]): SimulatedAsset {
+  for (const name of Object.keys(parameters))
+    if (name !== 'log10_life_h' && name !== 'used')
+      throw new TwinmeshError('bad_request', `A machine has no parameter "${name}": there is log10_life_h and used.`);
   const random = seededRandom(hash32(`machine:${index}`, seed));
   const number = String(index + 1).padStart(3, '0');
   const location = `Factory_${String.fromCharCode(65 + (Math.floor(index / 4) % 26))}_Line_${1 + (index % 4)}`;
@@ -84,11 +97,14 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
   let vibration = 0;
   let power = 0;
   let last: number | null = null;
-  let scenario: Scenario | null = null;
-  let severity = 0;
+  // With a life given the machine wears out from the start; `used` is the share of it that lies behind.
+  const { log10_life_h: log10LifeH } = parameters;
+  let scenario: Scenario | null = log10LifeH === undefined ? null : 'wear_out';
+  let severity = log10LifeH === undefined ? 0 : 1 - log10LifeH / Math.log10(LONGEST_LIFE_H);
   let sinceMs = 0;
   let pending = false;
   let stuck: { temperature: number; vibration: number; pressure: number; power: number } | null = null;
+  let used = parameters.used ?? 0;
 
   function nextRegime(at: number): void {
     const p = random();
@@ -99,19 +115,28 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
 
   /** How far the scenario has come: 0 to severity. */
   function ramp(): number {
+    if (scenario === 'wear_out') return damageAt(used);
     return scenario === null ? 0 : severity * Math.min(1, sinceMs / (SCENARIO_MS / 2));
+  }
+
+  /** Hours until damage is 1 at the pace of this wear and, for `wear_out`, at the mean load. */
+  function hoursToFailure(): number {
+    if (scenario === 'wear_out') return (1 - used) * lifeH(severity);
+    if (scenario === 'bearing_wear') return ((1 - ramp()) / severity) * (SCENARIO_MS / 2 / HOUR_MS);
+    return SOUND_H;
   }
 
   function step(dtMs: number, at: number): void {
     regimeLeftMs -= dtMs;
     if (regimeLeftMs <= 0) nextRegime(at);
-    if (scenario !== null) sinceMs += dtMs;
+    if (scenario === 'wear_out') used = Math.min(1, used + ((dtMs / HOUR_MS) * load) / MEAN_LOAD / lifeH(severity));
+    if (scenario !== null && (scenario !== 'wear_out' || used === 1)) sinceMs += dtMs;
     if (sinceMs > SCENARIO_MS) {
       scenario = null;
       stuck = null;
       sinceMs = 0;
     }
-    const worn = scenario === 'bearing_wear' ? ramp() : 0;
+    const worn = scenario === 'bearing_wear' || scenario === 'wear_out' ? ramp() : 0;
     const hot = scenario === 'overheating' ? ramp() : 0;
     const leak = scenario === 'pressure_loss' ? ramp() : 0;
     load += (REGIMES[regime] - load) * (1 - Math.exp(-dtMs / LAG_MS.load));
@@ -168,6 +193,7 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
       severity = level;
       pending = true;
       stuck = null;
+      used = 0;
     },
     truth: () => ({
       load,
@@ -178,6 +204,7 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
       power,
       regime: REGIMES[regime],
       damage: ramp(),
+      hoursToFailure: hoursToFailure(),
       temperatureNoise: NOISE.temperature,
       vibrationNoise: NOISE.vibration,
       pressureNoise: NOISE.pressure,
@@ -186,11 +213,13 @@ function create({ seed, index }: { seed: number; index: number }): SimulatedAsse
   };
 }
 
+const METRICS = ['temperature', 'vibration', 'pressure', 'power'];
+
 // ---- the kind -----------------------------------------------------------------------------------------------
 
 export default defineTwin({
   kind: 'machine',
-  version: 1,
+  version: 2,
   title: 'Machine',
   description: 'A machine of a production line with temperature, vibration, hydraulic pressure and electric power.',
   metrics: {
@@ -218,6 +247,11 @@ export default defineTwin({
     '1m': { spanMs: 60_000, panes: 4 },
     '5m': { spanMs: 300_000, panes: 5 },
     '1h': { spanMs: 3_600_000, panes: 6 },
+    '12h': { spanMs: 43_200_000, panes: 6 },
+  },
+  features: {
+    // Readings of the last minutes against those of the hour: 1 at a steady pace, less where messages are missing.
+    pace_5m: (f) => Math.min(1, (12 * f('power.5m.count')) / f('power.1h.count')),
   },
   detectors: {
     cooldownMs: 300_000,
@@ -234,6 +268,28 @@ export default defineTwin({
       temperature: { count: 60, forMs: 120_000 },
       vibration: { count: 60, forMs: 120_000 },
       pressure: { count: 60, forMs: 120_000 },
+    },
+  },
+  models: {
+    anomaly: {
+      model: 'machine-anomaly',
+      inputs: [
+        ...METRICS.flatMap((m) => [m, `${m}.1m.mean`, `${m}.1m.std`, `${m}.5m.mean`, `${m}.5m.std`]),
+        ...['power.1h.panes', 'power.5m.panes', 'time.hour_sin', 'time.hour_cos', 'pace_5m'],
+      ],
+      needs: METRICS,
+      everyMs: 1_000,
+      minReadings: 10,
+      anomaly: { cooldownMs: 900_000 },
+    },
+    rul: {
+      model: 'machine-rul',
+      inputs: ['12h.panes', '1h.panes', '5m.panes', '1m.mean'].flatMap((span) =>
+        ['vibration', 'power', 'temperature'].map((metric) => `${metric}.${span}`),
+      ),
+      everyMs: 30_000,
+      minReadings: 10,
+      maintenance: { inspectBelowH: 100, scheduleBelowH: 24, stopBelowH: 2 },
     },
   },
   // Vibration limits: ISO 10816-3, group 1 (large machines) on rigid foundation, zone borders B/C and C/D.
@@ -297,6 +353,16 @@ export default defineTwin({
       cooldownMs: 60_000,
       severity: 'warning',
       message: 'Power is {value} kW: check the drive and the supply.',
+    },
+    {
+      name: 'unusual_state',
+      metric: 'predictions.anomaly',
+      above: 1.5,
+      hysteresis: 0.5,
+      holdMs: 20_000,
+      cooldownMs: 300_000,
+      severity: 'warning',
+      message: 'The machine runs {value} times as unusually as ordinary work ever does: see which metric contributes.',
     },
   ],
   silentAfterMs: 60_000,

@@ -64,6 +64,11 @@ export const ERRORS = {
   // callers
   bad_request: { status: 400, retryable: false, remedy: 'Correct the request as the message says.' },
   not_found: { status: 404, retryable: false, remedy: 'Check the id; list what exists.' },
+  history_gone: {
+    status: 410,
+    retryable: false,
+    remedy: 'Ask for a moment from the time on that the message names; history is kept as long as its retention says.',
+  },
   method_not_allowed: { status: 405, retryable: false, remedy: 'Use a method that /openapi.json lists for this path.' },
   unauthenticated: { status: 401, retryable: false, remedy: 'Send a key: Authorization: Bearer tm_… or x-api-key.' },
   forbidden: { status: 403, retryable: false, remedy: 'Use a key with the role that the message names.' },
@@ -89,6 +94,16 @@ export const ERRORS = {
   unavailable: { status: 503, retryable: true, remedy: 'Retry with backoff; see /health/ready for what is down.' },
   overloaded: { status: 503, retryable: true, remedy: 'Slow down; the queue of this shard is full.' },
   deadline_exceeded: { status: 504, retryable: true, remedy: 'Retry with the same idempotency key.' },
+  inference_down: {
+    status: 503,
+    retryable: true,
+    remedy: 'Retry later; telemetry goes on without. GET /api/v1/models says what is live and what is wrong.',
+  },
+  bad_model: {
+    status: 422,
+    retryable: false,
+    remedy: 'Correct the model or its card as the message says; the version before stays live.',
+  },
   store_down: { status: 503, retryable: true, remedy: 'Bring the database back; nothing acknowledged is lost.' },
   wrong_shard_count: {
     status: 500,

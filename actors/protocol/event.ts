@@ -9,6 +9,7 @@ export type EventType =
   | 'twin.retired'
   | 'twin.restored'
   | 'anomaly.detected'
+  | 'maintenance.predicted'
   | 'alert.raised'
   | 'alert.cleared'
   | 'alert.acknowledged'
@@ -61,4 +62,36 @@ export interface AlertBody {
   value?: number;
   by?: string;
   note?: string;
+}
+
+/** Body of `anomaly.detected` where a model found it. */
+export interface ModelAnomalyBody {
+  /** Name of the prediction, e.g. `anomaly`. */
+  prediction: string;
+  model: string;
+  score: number;
+  threshold: number;
+  /** The metric with the largest share, and its value. */
+  field: string;
+  value: number | null;
+  contributions: Record<string, number>;
+  detector: 'model';
+  severity: 'low' | 'medium' | 'high';
+  reason: string;
+  expected: [number, number] | null;
+}
+
+/** Body of `maintenance.predicted`. */
+export interface MaintenanceBody {
+  prediction: string;
+  model: string;
+  /** Remaining useful life as the model says it, with its unit, and in hours. */
+  value: number;
+  unit: string;
+  hours: number;
+  interval: [number, number] | null;
+  /** The interval in hours. */
+  hoursInterval: [number, number] | null;
+  action: 'none' | 'inspect' | 'schedule_maintenance' | 'stop';
+  priority: 'low' | 'medium' | 'high' | 'critical';
 }

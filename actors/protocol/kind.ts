@@ -1,5 +1,6 @@
 import type { Severity } from './entry.ts';
 import { TwinmeshError } from './errors.ts';
+import { modelFaults, predictionOf } from './model-use.ts';
 import { KIND_PATTERN, METRIC_PATTERN } from './twin-id.ts';
 import type { TwinView } from './view.ts';
 
@@ -22,8 +23,12 @@ export interface KindDefinition {
   windows: Record<string, WindowDefinition>;
   detectors: DetectorDefinition;
   rules: RuleDefinition[];
+  /** Models that are asked about each twin, by the name their answer has in `predictions`, e.g. `rul`. */
+  models?: Record<string, ModelUse>;
   /** Without a reading for so long the twin is offline. Milliseconds of received time. */
   silentAfterMs: number;
+  /** Features computed from others, by name: pure. `f('temperature.5m.mean')` reads a feature; NaN where there is none. */
+  features?: Record<string, (f: (name: string) => number) => number>;
   /** Its place in the equipment graph. */
   graph: { type: string; components?: { id: string; type: string; criticality: 'low' | 'medium' | 'high' }[] };
   /** Where the label of the Prometheus gauges comes from, e.g. `battery_id`. Default `twin_id`. */
@@ -76,8 +81,38 @@ export interface DetectorDefinition {
   stuck?: Record<string, { count: number; forMs: number }>;
 }
 
+/** When a model is asked about a twin, with what, and what follows from its answer. */
+export interface ModelUse {
+  /** Name of the model: a folder in models/. */
+  model: string;
+  /**
+   * Features in order, as the model card lists them:
+   *   `temperature`            reported value of the metric
+   *   `temperature.5m.mean`    a statistic of a window: count mean std min max last slope ewma z
+   *   `temperature.1h.panes`   means of the panes of a window, oldest first: as many inputs as it has panes; an empty pane has the one before it
+   *   `time.hour_sin`, `time.hour_cos`   hour of day (UTC) of the newest reading, on the circle
+   *   `<name>`                 one of `features` of the kind
+   */
+  inputs: readonly string[];
+  /** Asked again when so much event time and so much received time has passed since the state it was last asked about. */
+  everyMs: number;
+  /** Metrics that must have a value, and readings the twin must have folded, before it is asked. Default: those the inputs name; 1. */
+  needs?: readonly string[];
+  minReadings?: number;
+  /** An answer older than this (event time of the twin against its own) is shown as stale. Default three times everyMs, 30 s at least. */
+  staleAfterMs?: number;
+  /** The answer is an anomaly where its score is above its threshold: `anomaly.detected`, once a cooldown. Default cooldown: that of the detectors. */
+  anomaly?: { cooldownMs?: number };
+  /**
+   * The answer is remaining useful life: `maintenance.predicted` when the recommended action changes. Limits in hours;
+   * `hoursPerUnit` turns the unit of the model into hours (default 1).
+   */
+  maintenance?: { inspectBelowH: number; scheduleBelowH: number; stopBelowH: number; hoursPerUnit?: number };
+}
+
 export interface RuleDefinition {
   name: string;
+  /** A metric, or `predictions.<name>`: judged by the value of that prediction (score ÷ threshold where it is an anomaly score). */
   metric: string;
   /** Raise when the value is above (or below) this. Exactly one of the two. */
   above?: number;
@@ -131,7 +166,8 @@ export interface SimulatorDefinition {
   intervalMs: number;
   /** Failure scenarios by name, with what they look like. */
   scenarios: Record<string, string>;
-  create(options: { seed: number; index: number }): SimulatedAsset;
+  /** `parameters`: what the kind lets one set of an asset instead of drawing it, by name; unknown names throw `bad_request`. For training. */
+  create(options: { seed: number; index: number; parameters?: Record<string, number> }): SimulatedAsset;
 }
 
 export interface SimulatedAsset {
@@ -151,6 +187,8 @@ const RESERVED = new Set(['shard', 'twin', 'at', 'received_at', 'revision', 'key
 export interface Kind extends KindDefinition {
   readonly metricNames: readonly string[];
   readonly windowNames: readonly string[];
+  /** Names of its predictions, in order of `models`. */
+  readonly predictionNames: readonly string[];
 }
 
 const MEMBERS = {
@@ -232,12 +270,15 @@ export function defineTwin(definition: KindDefinition): Kind {
     previous = spanMs;
   }
   const known = (metric: string) => d.openMetrics === true || metric in d.metrics;
+  faults.push(...modelFaults(d));
   const names = new Set<string>();
   for (const rule of d.rules) {
     if (!METRIC_PATTERN.test(rule.name) || names.has(rule.name))
       faults.push(`rule "${rule.name}": name missing or twice`);
     names.add(rule.name);
-    if (!known(rule.metric)) faults.push(`rule "${rule.name}": unknown metric "${rule.metric}"`);
+    const prediction = predictionOf(rule.metric);
+    if (prediction === null ? !known(rule.metric) : !Object.hasOwn(d.models ?? {}, prediction))
+      faults.push(`rule "${rule.name}": unknown metric "${rule.metric}"`);
     if ((rule.above === undefined) === (rule.below === undefined))
       faults.push(`rule "${rule.name}": above or below, one of them`);
     if (!(rule.hysteresis >= 0 && rule.holdMs >= 0 && rule.cooldownMs >= 0))
@@ -259,5 +300,10 @@ export function defineTwin(definition: KindDefinition): Kind {
   if (!(d.silentAfterMs > 0)) faults.push('silentAfterMs must be above 0');
   if (d.formats.length === 0) faults.push('at least one wire format is needed');
   if (faults.length > 0) throw new TwinmeshError('bad_kind', `Kind "${d.kind}": ${faults.join('; ')}.`);
-  return Object.freeze({ ...d, metricNames: Object.freeze(metricNames), windowNames: Object.freeze(windowNames) });
+  return Object.freeze({
+    ...d,
+    metricNames: Object.freeze(metricNames),
+    windowNames: Object.freeze(windowNames),
+    predictionNames: Object.freeze(Object.keys(d.models ?? {})),
+  });
 }

@@ -15,7 +15,8 @@ export interface TwinView {
   rolling: Record<string, Record<string, WindowView>>;
   desired: Record<string, unknown>;
   delta: Record<string, unknown>;
-  predictions: Record<string, unknown>;
+  /** Newest answer of each model, by the name of the prediction. */
+  predictions: Record<string, PredictionView>;
   health: { status: Health; reasons: string[] };
   alerts: AlertView[];
   online: boolean;
@@ -40,6 +41,38 @@ export interface WindowView {
   ewma: number | null;
   /** (newest − mean) / std of the window before the newest. */
   z: number | null;
+}
+
+/** What a model said of the twin last; members as in `Prediction`. */
+export interface PredictionView {
+  /** Name of the model and its version. */
+  model: string;
+  version: string;
+  /** Event time of the newest reading it is based on, ISO 8601. */
+  at: string;
+  /** Revision of the twin it was asked about. */
+  basedOn: number;
+  value?: number;
+  unit?: string;
+  interval?: [number, number];
+  score?: number;
+  threshold?: number;
+  contributions?: Record<string, number>;
+  class?: string;
+  probabilities?: Record<string, number>;
+  horizonMs?: number;
+  forecast?: Record<string, number>;
+  stale: PredictionStale | null;
+}
+
+/** `overdue`: the twin has told more since than the answer may be old, and no newer answer has come. */
+export const PREDICTION_STALE_REASONS = ['inference down', 'overdue'] as const;
+
+export interface PredictionStale {
+  reason: (typeof PREDICTION_STALE_REASONS)[number];
+  /** ISO 8601. */
+  since: string;
+  remedy: string;
 }
 
 export type Health = 'ok' | 'warning' | 'critical' | 'unknown';

@@ -121,6 +121,19 @@ export function readMoments(a: Float64Array, w: number, plan: WindowPlan, out: F
   out[PANE.M2] = a[closed + PANE.M2] + (a[head + PANE.M2] + dx * dx * weight);
 }
 
+/** Mean of the i-th pane of the window, 0 the oldest; NaN where nothing fell into it. */
+export function paneMean(a: Float64Array, w: number, plan: WindowPlan, i: number): number {
+  const pane = a[w + HEAD] - plan.panes + 1 + i;
+  if (pane < 0) return Number.NaN;
+  const p = w + PANES + (pane % plan.panes) * PANE_SLOTS;
+  return a[p + PANE.N] > 0 ? a[p + PANE.MEAN] : Number.NaN;
+}
+
+/** The exponentially weighted mean; without meaning before the first reading. */
+export function readEwma(a: Float64Array, w: number): number {
+  return a[w + EWMA];
+}
+
 /** The window for people. `last` is the newest value of the metric. */
 export function viewWindow(a: Float64Array, w: number, plan: WindowPlan, last: number): WindowView {
   readWindow(a, w, plan, scratch);

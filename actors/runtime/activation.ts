@@ -25,6 +25,8 @@ export class Activation {
   readAt = Number.NEGATIVE_INFINITY;
   /** When the wake heap will look at it next; 0: not at all. */
   scheduledWake = 0;
+  /** Bit per prediction that is being asked for, waits to be, or waits for its turn in a cut (asking.ts). */
+  asking = 0;
   /** Leaves memory once the part that holds its snapshot has committed. */
   leaving: Part | null = null;
 

@@ -1,11 +1,12 @@
 import { windowSlots } from '../rolling/window.ts';
-import { H, HEADER_SLOTS, METRIC_SLOTS, R, RULE_RAISED, RULE_SLOTS } from './layout.ts';
+import { H, HEADER_SLOTS, METRIC_SLOTS, PREDICTION_SLOTS, R, RULE_RAISED, RULE_SLOTS } from './layout.ts';
 import type { Fingerprint } from './snapshot.ts';
 import { metricsOf, newState, type TwinState } from './state.ts';
 
 /**
- * Carries a state over to a new layout of its kind: the header, rules of the same name, metrics of the same name, and of
- * those the windows with the same name, span and panes. What is new starts empty, what is gone is dropped. Pure.
+ * Carries a state over to a new layout of its kind: the header, rules of the same name, predictions of the same name,
+ * metrics of the same name, and of those the windows with the same name, span and panes. What is new starts empty, what
+ * is gone is dropped. Pure.
  */
 export function carryOver(old: TwinState, was: Fingerprint): TwinState {
   const next = newState(old.kind, old.twinId);
@@ -26,8 +27,16 @@ export function carryOver(old: TwinState, was: Fingerprint): TwinState {
   old.kind.rules.forEach((_, index) => {
     if (next.n[HEADER_SLOTS + index * RULE_SLOTS + R.STATE] === RULE_RAISED) next.n[H.RAISED]++;
   });
+  const predictionsWas = was.predictions ?? [];
+  const firstPredictionWas = HEADER_SLOTS + was.rules.length * RULE_SLOTS;
+  for (const { name, offset } of next.layout.predictions) {
+    const before = predictionsWas.indexOf(name);
+    if (before >= 0) copy(firstPredictionWas + before * PREDICTION_SLOTS, offset, PREDICTION_SLOTS);
+  }
+  for (const name of predictionsWas)
+    if (!old.kind.predictionNames.includes(name)) delete next.aside.predictions?.[name];
   const blockWas = METRIC_SLOTS + was.windows.reduce((sum, [, , panes]) => sum + windowSlots(panes), 0);
-  const firstWas = HEADER_SLOTS + was.rules.length * RULE_SLOTS;
+  const firstWas = firstPredictionWas + predictionsWas.length * PREDICTION_SLOTS;
   names.forEach((name, index) => {
     const before = was.metrics.indexOf(name);
     if (before < 0) return;

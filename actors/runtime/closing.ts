@@ -1,3 +1,4 @@
+import { SNAPSHOT_KEEP_EVERY } from '../store/port.ts';
 import type { Activation } from './activation.ts';
 import type { Building } from './building.ts';
 import type { Host } from './host.ts';
@@ -34,6 +35,8 @@ export class Closing {
   readonly #later = new Line();
   readonly #cursors = new Map<string, { sink: string; shard: number; seq: number; since: number }>();
   #leaving: Activation[] = [];
+  /** Twins whose own tail is long: replay to a moment of theirs opens at their next snapshot. */
+  #long: Activation[] = [];
   #rotation = 0;
 
   constructor(host: Host, building: Building) {
@@ -44,6 +47,7 @@ export class Closing {
   /** The twin has changed: its summary is owed. */
   changed(activation: Activation): void {
     if (activation.summarised < 0) this.#fresh.push(activation);
+    if (activation.tail >= SNAPSHOT_KEEP_EVERY) this.#long.push(activation);
     if (activation.owesSummary) return;
     activation.owesSummary = true;
     if (activation.touchedAt - activation.summarisedAt >= this.#host.options.summaryEveryMs) this.#due.push(activation);
@@ -106,6 +110,7 @@ export class Closing {
     if (!exclusive) {
       this.#summarise(now);
       this.#putAway(now);
+      this.#shorten();
       this.#boundTail();
     }
     for (const shard of this.#host.custody.shards.values())
@@ -159,6 +164,14 @@ export class Closing {
       activation.leaving = part;
       addSnapshot(part, activation, this.#host.options.clock);
       if (activation.summarised !== activation.revision) addSummary(part, activation, now);
+    }
+  }
+
+  #shorten(): void {
+    for (const activation of this.#long.splice(0)) {
+      if (activation.tail < SNAPSHOT_KEEP_EVERY) continue;
+      const shard = this.#building.shardOf(activation);
+      if (shard !== null) addSnapshot(this.#building.part(shard), activation, this.#host.options.clock);
     }
   }
 

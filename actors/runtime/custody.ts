@@ -134,6 +134,7 @@ export class Custody {
     this.shards.delete(shard.shard);
     for (const outbox of this.#host.outboxes) outbox.detach(shard.shard);
     this.#host.checkpoint.discard(shard);
+    this.#host.asking.counters.dropped += shard.answers.splice(0).length;
     shard.twins.clear();
     shard.dirty.clear();
   }
@@ -268,6 +269,7 @@ export class Custody {
     shard.reads.push(...reads);
     // only now: a wake that falls due while the shard is not ours yet finds nobody and is not asked for again
     for (const activation of shard.twins.values()) this.#host.wakes.schedule(activation);
+    for (const activation of shard.twins.values()) this.#host.asking.consider(shard, activation);
     for (const [i, outbox] of outboxes.entries()) outbox.attach(row.shard, cursors[i], row.eventSeq);
     for (const outbox of this.#host.outboxes) if (!outboxes.includes(outbox)) void this.#host.follow(outbox, [shard]);
     // in a log that went back the numbers stand for other messages, which nobody has committed

@@ -133,7 +133,8 @@ function rate(
   };
 }
 
-function severityOf(ratio: number): AnomalyBody['severity'] {
+/** `ratio`: score to threshold. */
+export function severityOf(ratio: number): AnomalyBody['severity'] {
   return ratio > 2 ? 'high' : ratio > 4 / 3 ? 'medium' : 'low';
 }
 

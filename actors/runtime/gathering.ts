@@ -2,6 +2,7 @@ import type { LogMessage } from '../log/port.ts';
 import { sleep } from '../protocol/clock.ts';
 import { TwinmeshError } from '../protocol/errors.ts';
 import { twinIdOf } from '../protocol/twin-id.ts';
+import { foldAnswers } from './answer.ts';
 import type { Building } from './building.ts';
 import type { Closing } from './closing.ts';
 import {
@@ -198,6 +199,7 @@ export class Gathering {
           if (activation.tail > 0) shard.dirty.add(activation);
           this.#host.counters.activations++;
           this.#host.wakes.schedule(activation);
+          this.#host.asking.consider(shard, activation);
         }
         unknown.set(shard, ids);
       }),
@@ -232,6 +234,7 @@ export class Gathering {
     let judged = 0;
     if (shard.commands.length > 0) foldCommands(shard, part, unknown, this.#context);
     if (shard.ticks.length > 0) foldTicks(shard, part, this.#context);
+    if (shard.answers.length > 0) foldAnswers(shard, part, this.#context, host.asking);
     if (!shard.draining) {
       if (shard.mode !== 'single') judged = foldMessages(shard, part, budget, late, this.#context);
       else if (this.#vouch(shard, part)) {

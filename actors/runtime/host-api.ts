@@ -75,6 +75,31 @@ export interface HostStatus {
   /** Why telemetry may not be moving; null when it does. */
   stale: Stale | null;
   counters: HostCounters;
+  inference: InferenceStatus;
+}
+
+/** Predictions of this host, counted by twin and model since start: those asked for are answered, refused, dropped, failed, or under way. */
+export interface InferenceCounters {
+  asked: number;
+  /** Journaled with a cut. */
+  answered: number;
+  /** The model's answer was none, or not one that can be used. */
+  refused: number;
+  /** The twin, its memory or its shard had gone before the answer came. */
+  dropped: number;
+  /** The call failed, or took too long; asked again later. */
+  failed: number;
+  /** Waited for predictionsPerSecond before they were asked. */
+  throttled: number;
+}
+
+export interface InferenceStatus extends InferenceCounters {
+  /** Questions that wait to be asked. */
+  waiting: number;
+  /** Since when one of the models, or all, do not answer, ISO 8601; null while all do. */
+  failingSince: string | null;
+  /** Which. */
+  failing: string[];
 }
 
 /** Monotonic since start. */

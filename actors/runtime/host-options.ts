@@ -2,6 +2,7 @@ import type { Log } from '../log/port.ts';
 import type { Ownership } from '../placement/directory.ts';
 import type { Clock, Random } from '../protocol/clock.ts';
 import type { Kind } from '../protocol/kind.ts';
+import type { Predictor } from '../protocol/prediction.ts';
 import { NO_TRACER, type Tracer } from '../protocol/trace.ts';
 import type { Store } from '../store/port.ts';
 import type { HostCounters } from './host-api.ts';
@@ -30,6 +31,12 @@ export interface HostOptions {
   /** The newest messages of the log that are kept though they are committed: for a database that is restored from an older copy. */
   logReserveMessages?: number;
   claimAtOnce?: number;
+  /** Whoever answers for models; without it no twin asks any. */
+  predictor?: Predictor;
+  /** Predictions asked for a second at most; 0: none. */
+  predictionsPerSecond?: number;
+  /** An answer that takes longer is given up. */
+  predictionDeadlineMs?: number;
   logger?: HostLogger;
   tracer?: Tracer;
   /** Lets other work of the process run between two gatherings. */
@@ -50,8 +57,8 @@ export interface HostLogger {
 
 const SILENT: HostLogger = { info() {}, warn() {}, error() {} };
 
-type Callbacks = 'onCut' | 'onMoved' | 'onOwnership';
-export type ResolvedOptions = Required<Omit<HostOptions, Callbacks>> & Pick<HostOptions, Callbacks>;
+type Absent = 'onCut' | 'onMoved' | 'onOwnership' | 'predictor';
+export type ResolvedOptions = Required<Omit<HostOptions, Absent>> & Pick<HostOptions, Absent>;
 
 export function withDefaults(options: HostOptions): ResolvedOptions {
   return {
@@ -64,6 +71,8 @@ export function withDefaults(options: HostOptions): ResolvedOptions {
     housekeepingMs: 100,
     logReserveMessages: 0,
     claimAtOnce: 64,
+    predictionsPerSecond: 5_000,
+    predictionDeadlineMs: 5_000,
     logger: SILENT,
     tracer: NO_TRACER,
     breathe: () => new Promise((resolve) => setImmediate(resolve)),

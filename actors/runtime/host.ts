@@ -6,6 +6,7 @@ import type { TwinEvent } from '../protocol/event.ts';
 import { parseTwinId, shardOf, type TwinId } from '../protocol/twin-id.ts';
 import type { TwinView } from '../protocol/view.ts';
 import type { Activation } from './activation.ts';
+import { Asking } from './asking.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { Custody } from './custody.ts';
 import type { CommandOptions, CommandResult, EventSink, HostCounters, HostStatus, TwinHost } from './host-api.ts';
@@ -46,6 +47,7 @@ export class Host implements TwinHost {
   readonly custody = new Custody(this);
   readonly staleness: Staleness;
   readonly standing: Standing;
+  readonly asking: Asking;
   readonly #housekeeping = new Housekeeping(this);
   readonly wakes = new Wakes();
   readonly tunings: Tunings;
@@ -65,6 +67,8 @@ export class Host implements TwinHost {
     this.checkpoint = new Checkpoint(this);
     this.staleness = new Staleness(this.options.clock, this.options.logger);
     this.standing = new Standing(this);
+    this.asking = new Asking(this);
+    this.staleness.inferenceFailingSince = this.asking.kindFailingSince;
   }
 
   async start(): Promise<void> {
@@ -129,7 +133,7 @@ export class Host implements TwinHost {
     const activation = shard.twins.get(twinId) ?? (await this.#resident(shard, twinId));
     activation.touchedAt = this.options.clock.monotonic();
     activation.readAt = activation.touchedAt;
-    const view = viewOf(activation.state, activation.counts, this.staleness.of(twinId));
+    const view = viewOf(activation.state, activation.counts, this.staleness.of(twinId), this.asking.failingSince);
     if (activation.part === null) return view;
     const part = activation.part;
     if (this.staleness.isStoreFailing) throw notTaken(twinId);
@@ -147,10 +151,11 @@ export class Host implements TwinHost {
     const resident = shard && !shard.poisoned && !shard.renewing ? (shard.twins.get(twinId) ?? null) : null;
     const stale = this.staleness.of(twinId);
     if (shard && resident !== null && resident.part !== null && stale !== null && this.staleness.isStoreFailing) {
-      const kept = keptView(shard, resident, stale);
+      const kept = keptView(shard, resident, stale, this.asking.failingSince);
       if (kept !== null) return kept;
     }
-    return lastCommitted({ ...this.options, tunings: this.tunings }, twinId, resident, stale);
+    const context = { ...this.options, tunings: this.tunings };
+    return lastCommitted(context, twinId, resident, stale, this.asking.failingSince);
   }
 
   command(twinId: TwinId, command: Command, options: CommandOptions = {}): Promise<CommandResult> {
@@ -261,6 +266,7 @@ export class Host implements TwinHost {
       twins: { resident },
       stale: this.staleness.of(null),
       counters: { ...this.counters },
+      inference: this.asking.status(),
     };
   }
 
@@ -292,6 +298,7 @@ export class Host implements TwinHost {
       if (activation.part === part) activation.part = null;
     }
     part.forget();
+    this.asking.landed(part);
     for (const { twinId } of part.snapshots) {
       const activation = shard.twins.get(twinId);
       if (activation?.leaving !== part) continue;

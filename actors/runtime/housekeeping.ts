@@ -2,7 +2,7 @@ import type { TimerHandle } from '../protocol/clock.ts';
 import { messageOf } from '../protocol/errors.ts';
 import type { Host } from './host.ts';
 
-/** What nobody asks for but time: ticks that are due, wakes of passive twins, twins to put away, cuts that are owed, a log to trim. */
+/** What nobody asks for but time: ticks and questions that are due, wakes of passive twins, twins to put away, cuts that are owed, a log to trim. */
 const WAKES_AT_ONCE = 500;
 const WAKE_PAGES = 10;
 const TRIM_EVERY_MS = 60_000;
@@ -42,6 +42,7 @@ export class Housekeeping {
       shard.ticks.push(activation);
       work = true;
     }
+    this.#host.asking.round();
     const monotonic = clock.monotonic();
     if (monotonic - this.#lastWakePoll >= 1_000 && !this.#polling) {
       this.#lastWakePoll = monotonic;
@@ -50,6 +51,7 @@ export class Housekeeping {
     if (monotonic - this.#lastSweep >= 1_000) {
       this.#lastSweep = monotonic;
       this.#host.checkpoint.closing.sweep();
+      this.#host.asking.sweep();
       if (this.#host.wakes.size > 1_000 && this.#host.wakes.size > 2 * this.#host.status().twins.resident) {
         this.#host.wakes.retain((activation) => this.#host.custody.ownerOf(activation) !== null);
       }

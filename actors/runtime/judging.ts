@@ -6,7 +6,7 @@ import { MAX_OPEN_METRICS, type TwinState } from './state.ts';
 
 /** What a reading is to its twin. `old`: history has to be asked. */
 export function judgeReading(
-  activation: Activation,
+  activation: Pick<Activation, 'state'>,
   reading: Reading,
 ): Exclude<Outcome, 'poison' | 'backfill'> | 'old' {
   const { state } = activation;

@@ -1,5 +1,6 @@
 import type { Stale, TwinView } from '../protocol/view.ts';
 import type { Activation } from './activation.ts';
+import type { FailingModels } from './prediction-view.ts';
 import type { HostedShard } from './shard.ts';
 import type { Aside } from './state.ts';
 import { type IngestCounts, viewOf } from './view.ts';
@@ -48,10 +49,15 @@ export function giveBack({ n }: Kept): void {
 }
 
 /** The committed view of a twin whose changes have not landed yet; null where nothing was kept of it. */
-export function keptView(shard: HostedShard, activation: Activation, stale: Stale): TwinView | null {
+export function keptView(
+  shard: HostedShard,
+  activation: Activation,
+  stale: Stale,
+  failing: FailingModels,
+): TwinView | null {
   // changed by the cut on its way and again by the one behind it: committed is what was before the first
   const part = shard.inFlight?.touched.has(activation) ? shard.inFlight : activation.part;
   const kept = part?.before.get(activation);
   if (kept === undefined) return null;
-  return viewOf({ ...activation.state, n: kept.n, aside: kept.aside, rules: null }, kept.counts, stale);
+  return viewOf({ ...activation.state, n: kept.n, aside: kept.aside, rules: null }, kept.counts, stale, failing);
 }

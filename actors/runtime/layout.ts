@@ -1,16 +1,18 @@
-import type { Kind } from '../protocol/kind.ts';
+import type { Kind, ModelUse } from '../protocol/kind.ts';
+import { needsOf } from '../protocol/model-use.ts';
 import { type WindowPlan, windowSlots } from '../rolling/window.ts';
 
 /**
  * Where the numbers of a twin lie in its one Float64Array:
  *
- *     [ header: 16 | rule 0: 8 | … | metric 0: 14 + windows | metric 1 | … ]
+ *     [ header: 16 | rule 0: 8 | … | prediction 0: 8 | … | metric 0: 14 + windows | metric 1 | … ]
  *
  * One flat array a twin keeps a resident twin small, makes the turn free of allocation, and makes "bit for bit" a copy.
- * Kinds with open metrics have no rules block and grow a metric block with every metric they meet.
+ * Kinds with open metrics grow a metric block with every metric they meet.
  */
 export const HEADER_SLOTS = 16;
 export const RULE_SLOTS = 8;
+export const PREDICTION_SLOTS = 8;
 export const METRIC_SLOTS = 14;
 
 /** Header. Times in ms; 0 means never. */
@@ -56,6 +58,22 @@ export const RULE_IDLE = 0;
 export const RULE_PENDING = 1;
 export const RULE_RAISED = 2;
 
+/** A prediction. */
+export const P = {
+  /** Answers folded. */
+  COUNT: 0,
+  /** Event time of the state it was last answered for. */
+  AT: 1,
+  /** received_at of that state; of a newer one where readings were folded before the answer was. */
+  RECEIVED: 2,
+  /** What rules were last judged by. */
+  VALUE: 3,
+  /** Event time of its last anomaly, for the cooldown; 0 for never. */
+  ANOMALY_AT: 4,
+  /** Recommended action, index in `ACTIONS`. */
+  ACTION: 5,
+} as const;
+
 /** A metric. */
 export const M = {
   COUNT: 0,
@@ -74,11 +92,28 @@ export const M = {
   RECEIVED: 11,
 } as const;
 
+/** A use of a model with its defaults filled in. */
+export interface PredictionPlan {
+  readonly name: string;
+  readonly use: ModelUse;
+  /** Its place among the predictions of the kind. */
+  readonly index: number;
+  /** Offset of its slots. */
+  readonly offset: number;
+  /** Metrics that must have a value before it is asked. */
+  readonly needs: readonly string[];
+  readonly minReadings: number;
+  readonly staleAfterMs: number;
+  /** Between two anomalies of it. */
+  readonly cooldownMs: number;
+}
+
 export interface Layout {
   readonly kind: Kind;
   readonly windows: readonly WindowPlan[];
   /** Window the z-score detector measures against, or null. */
   readonly zWindow: WindowPlan | null;
+  readonly predictions: readonly PredictionPlan[];
   readonly metricBlock: number;
   readonly firstMetric: number;
   /** Length of the array of a new twin. */
@@ -106,14 +141,37 @@ function makeLayout(kind: Kind): Layout {
     windows.push({ name, spanMs, panes, paneMs: spanMs / panes, offset, elapsedMs: 0, weight: 0 });
     offset += windowSlots(panes);
   }
-  const firstMetric = HEADER_SLOTS + kind.rules.length * RULE_SLOTS;
+  const firstPrediction = HEADER_SLOTS + kind.rules.length * RULE_SLOTS;
+  const predictions = Object.entries(kind.models ?? {}).map(([name, use], index) =>
+    planOf(kind, name, use, index, firstPrediction + index * PREDICTION_SLOTS),
+  );
+  const firstMetric = firstPrediction + predictions.length * PREDICTION_SLOTS;
   return {
     kind,
     windows,
     zWindow: windows.find((w) => w.name === kind.detectors.zscore?.window) ?? null,
+    predictions,
     metricBlock: offset,
     firstMetric,
     length: firstMetric + kind.metricNames.length * offset,
     longestMs: windows.at(-1)?.spanMs ?? 0,
+  };
+}
+
+const STALE_AFTER_PERIODS = 3;
+const STALE_AFTER_MS = 30_000;
+/** After an anomaly, silence for it, where a kind does not say. */
+export const COOLDOWN_MS = 300_000;
+
+function planOf(kind: Kind, name: string, use: ModelUse, index: number, offset: number): PredictionPlan {
+  return {
+    name,
+    use,
+    index,
+    offset,
+    needs: needsOf(kind, use),
+    minReadings: use.minReadings ?? 1,
+    staleAfterMs: use.staleAfterMs ?? Math.max(STALE_AFTER_PERIODS * use.everyMs, STALE_AFTER_MS),
+    cooldownMs: use.anomaly?.cooldownMs ?? kind.detectors.cooldownMs ?? COOLDOWN_MS,
   };
 }

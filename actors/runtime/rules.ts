@@ -1,6 +1,7 @@
 import type { RuleOverride, Tuning } from '../protocol/entry.ts';
 import type { AlertBody, Emitted } from '../protocol/event.ts';
 import type { Kind, RuleDefinition } from '../protocol/kind.ts';
+import { predictionOf } from '../protocol/model-use.ts';
 import { H, HEADER_SLOTS, R, RULE_IDLE, RULE_PENDING, RULE_RAISED, RULE_SLOTS } from './layout.ts';
 import { type TwinState, tuningOf } from './state.ts';
 
@@ -23,6 +24,8 @@ export interface EffectiveRule extends RuleDefinition {
 export interface RuleSet {
   readonly all: readonly EffectiveRule[];
   readonly byMetric: ReadonlyMap<string, readonly EffectiveRule[]>;
+  /** Rules on `predictions.<name>`, by that name: no metric of a device can be taken for one. */
+  readonly byPrediction: ReadonlyMap<string, readonly EffectiveRule[]>;
 }
 
 const sets = new WeakMap<Kind, WeakMap<Tuning, RuleSet>>();
@@ -47,8 +50,13 @@ export function rulesOf(kind: Kind, tuning: Tuning): RuleSet {
       };
     });
     const byMetric = new Map<string, EffectiveRule[]>();
-    for (const rule of all) byMetric.set(rule.metric, [...(byMetric.get(rule.metric) ?? []), rule]);
-    set = { all, byMetric };
+    const byPrediction = new Map<string, EffectiveRule[]>();
+    for (const rule of all) {
+      const prediction = predictionOf(rule.metric);
+      const [map, name] = prediction === null ? [byMetric, rule.metric] : [byPrediction, prediction];
+      map.set(name, [...(map.get(name) ?? []), rule]);
+    }
+    set = { all, byMetric, byPrediction };
     byTuning.set(tuning, set);
   }
   return set;
@@ -64,7 +72,7 @@ export function rulesFor(state: TwinState): RuleSet {
   return set;
 }
 
-/** Judges the newest value of a metric. */
+/** Judges the newest value of a metric or prediction. */
 export function judge(
   state: TwinState,
   rule: EffectiveRule,

@@ -4,6 +4,7 @@ import type { Outcome } from '../protocol/reading.ts';
 import type { Span } from '../protocol/trace.ts';
 import { type ShardRow, TWIN_KEYS_PER_SHARD } from '../store/port.ts';
 import type { Activation } from './activation.ts';
+import type { Answer } from './answer.ts';
 import type { CommandOptions, CommandResult } from './host-api.ts';
 import type { Part } from './part.ts';
 import { Residents } from './residents.ts';
@@ -69,6 +70,8 @@ export class HostedShard {
   /** Resident twins whose wake is due, and passive ones by id. */
   ticks: Activation[] = [];
   readonly wakes = new Set<string>();
+  /** What models said of its twins: folded with its next part. */
+  answers: Answer[] = [];
   inbox: LogMessage[] = [];
   current: CurrentMessage | null = null;
   reader: LogReader | null = null;
@@ -128,6 +131,7 @@ export class HostedShard {
       this.reads.length > 0 ||
       this.ticks.length > 0 ||
       this.wakes.size > 0 ||
+      this.answers.length > 0 ||
       (!this.draining && ((this.readable && this.doubted === 0) || this.inbox.length > 0 || this.current !== null))
     );
   }

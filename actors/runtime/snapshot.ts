@@ -18,7 +18,7 @@ import type { IngestCounts } from './view.ts';
  * Most panes of most twins are empty, so zero words are left out. Words are copied as bits: what is restored is what was
  * stored, bit for bit. Words are little-endian, as on every machine that Node runs on here.
  *
- * A change of the layout (metrics, windows, rules) comes with a new kind version; the fingerprint finds out when it did
+ * A change of the layout (metrics, windows, rules, predictions) comes with a new kind version; the fingerprint finds out when it did
  * not, and lets a newer version carry over what still has the same meaning (carry.ts).
  */
 export const SNAPSHOT_SHAPE = 2;
@@ -34,6 +34,8 @@ export interface Fingerprint {
   rules: string[];
   metrics: string[];
   windows: [name: string, spanMs: number, panes: number][];
+  /** Absent where there are none, and in snapshots from before there were any. */
+  predictions?: string[];
 }
 
 export interface Restored {
@@ -48,6 +50,7 @@ export function fingerprintOf(state: TwinState): Fingerprint {
     rules: state.kind.rules.map((rule) => rule.name),
     metrics: [...metricsOf(state)],
     windows: state.layout.windows.map((w) => [w.name, w.spanMs, w.panes]),
+    ...(state.kind.predictionNames.length > 0 ? { predictions: [...state.kind.predictionNames] } : {}),
   };
 }
 

@@ -5,6 +5,7 @@ import { parseTwinId, shardOf, type TwinId } from '../protocol/twin-id.ts';
 import type { Stale, TwinView } from '../protocol/view.ts';
 import type { Store } from '../store/port.ts';
 import type { Activation } from './activation.ts';
+import type { FailingModels } from './prediction-view.ts';
 import { activate } from './recovery.ts';
 import type { Tunings } from './tunings.ts';
 import { viewOf } from './view.ts';
@@ -27,6 +28,7 @@ export async function lastCommitted(
   twinId: TwinId,
   resident: Activation | null,
   stale: Stale | null,
+  failing: FailingModels | null = null,
 ): Promise<TwinView> {
   const { store, kinds, tunings, clock, shards } = context;
   kinds.get(parseTwinId(twinId).kind);
@@ -36,9 +38,9 @@ export async function lastCommitted(
     remedy: 'This is the last committed state as this node reads it; the owner of the twin answers what is newer.',
   };
   // memory that waits for a commit is not committed: the store says what is
-  if (resident !== null && resident.part === null) return viewOf(resident.state, resident.counts, reason);
+  if (resident !== null && resident.part === null) return viewOf(resident.state, resident.counts, reason, failing);
   const [stored] = await store.loadTwins(shardOf(twinId, shards), [twinId]);
   if (stored === undefined) throw new TwinmeshError('not_found', `There is no twin ${twinId}.`);
   const { activation } = activate(stored, kinds, tunings, clock.monotonic());
-  return viewOf(activation.state, activation.counts, reason);
+  return viewOf(activation.state, activation.counts, reason, failing);
 }

@@ -3,6 +3,7 @@ import { messageOf, TwinmeshError } from '../protocol/errors.ts';
 import type { TwinId } from '../protocol/twin-id.ts';
 import type { Stale } from '../protocol/view.ts';
 import type { HostLogger } from './host-options.ts';
+import { INFERENCE_REMEDY } from './prediction-view.ts';
 
 /** Why telemetry may not be moving, for the whole host or for one twin, and since when. */
 const POISONED_REMEMBERED = 1_000;
@@ -16,6 +17,8 @@ export class Staleness {
   cannotWrite = false;
   /** Since when the log takes nothing; asked on every read. */
   ingestPausedSince: () => number | null = () => null;
+  /** Since when a model that twins of this kind ask does not answer; asked on every read of a twin. */
+  inferenceFailingSince: (kind: string) => number | null = () => null;
 
   constructor(clock: Clock, logger: HostLogger) {
     this.#clock = clock;
@@ -76,6 +79,10 @@ export class Staleness {
         remedy: 'A reading could not be folded; see the dead letters, mend the kind, replay it.',
       };
     }
+    // says nothing of the host: telemetry goes on without
+    const failingSince = twinId === null ? null : this.inferenceFailingSince(twinId.slice(0, twinId.indexOf(':')));
+    if (failingSince !== null)
+      return { reason: 'inference down', since: new Date(failingSince).toISOString(), remedy: INFERENCE_REMEDY };
     return null;
   }
 }

@@ -100,7 +100,11 @@ export function metricsOf(state: TwinState): readonly string[] {
   return state.kind.openMetrics ? (state.aside.metrics ?? []) : state.kind.metricNames;
 }
 
+/** An answer: 325 on the average of an anomaly with four shares and a life with its interval, by heap. */
+const PREDICTION_BYTES = 350;
+
 /** Bytes this twin keeps in memory, about: arrays exactly, objects by estimate. */
 export function residentBytes(state: TwinState): number {
-  return state.n.byteLength + state.recent.bytes + 600 + 60 * Object.keys(state.aside.attributes).length;
+  const predictions = state.aside.predictions === undefined ? 0 : PREDICTION_BYTES * state.layout.predictions.length;
+  return state.n.byteLength + state.recent.bytes + 600 + predictions + 60 * Object.keys(state.aside.attributes).length;
 }

@@ -4,8 +4,9 @@ import type { Health } from '../protocol/view.ts';
 import { addToWindow } from '../rolling/window.ts';
 import { foldCommand } from './commands.ts';
 import { detect } from './detectors.ts';
+import { foldPrediction } from './foretelling.ts';
 import { identityHash, valuesHash } from './identity.ts';
-import { H, M, R, RULE_RAISED } from './layout.ts';
+import { COOLDOWN_MS, H, M, R, RULE_RAISED } from './layout.ts';
 import { type EffectiveRule, judge, judgeTick, nextHold, rulesFor } from './rules.ts';
 import { MAX_ATTRIBUTES, openMetricOffset, type TwinState, tuningOf } from './state.ts';
 import { deltaOf } from './view.ts';
@@ -54,8 +55,7 @@ export function fold(state: TwinState, entry: Entry, out: Emitted[]): void {
       state.aside.tuning = entry.tuning;
       break;
     case 'prediction':
-      state.aside.predictions ??= {};
-      state.aside.predictions[entry.name] = { ...entry.prediction, basedOn: entry.basedOn };
+      foldPrediction(state, entry, out);
       break;
   }
   // tuning may have been replaced by the entry: the rules are looked up after it
@@ -89,7 +89,7 @@ function foldReading(state: TwinState, entry: ReadingEntry, out: Emitted[]): voi
       const anomaly = detect(state, name, m, value, at);
       if (anomaly !== null) {
         if (i < 52) flagged += 2 ** i;
-        const cooldownMs = kind.detectors.cooldownMs ?? 300_000;
+        const cooldownMs = kind.detectors.cooldownMs ?? COOLDOWN_MS;
         if (n[m + M.ANOMALY_AT] === 0 || at - n[m + M.ANOMALY_AT] >= cooldownMs) {
           n[m + M.ANOMALY_AT] = at;
           n[H.ANOMALIES]++;

@@ -1,6 +1,7 @@
 import type { AlertView, Stale, TwinView, WindowView } from '../protocol/view.ts';
 import { viewWindow } from '../rolling/window.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
+import { type FailingModels, predictionsOf } from './prediction-view.ts';
 import { alertBody, alertIdOf, rulesFor } from './rules.ts';
 import { metricsOf, type TwinState } from './state.ts';
 import { healthOf } from './turn.ts';
@@ -13,8 +14,13 @@ export interface IngestCounts {
 
 const iso = (ms: number): string => new Date(ms).toISOString();
 
-/** The twin as an operator sees it: a copy, sharing nothing with the state. */
-export function viewOf(state: TwinState, counts: IngestCounts, stale: Stale | null): TwinView {
+/** The twin as an operator sees it: a copy, sharing nothing with the state. `failing`: models that do not answer now. */
+export function viewOf(
+  state: TwinState,
+  counts: IngestCounts,
+  stale: Stale | null,
+  failing: FailingModels | null = null,
+): TwinView {
   const { n, aside, layout } = state;
   const reported: Record<string, number> = {};
   const rolling: Record<string, Record<string, WindowView>> = {};
@@ -50,7 +56,7 @@ export function viewOf(state: TwinState, counts: IngestCounts, stale: Stale | nu
     rolling,
     desired: structuredClone(aside.desired),
     delta: deltaOf(state),
-    predictions: structuredClone(aside.predictions ?? {}),
+    predictions: predictionsOf(state, failing),
     health: { status: healthOf(state), reasons },
     alerts,
     online: n[H.ONLINE] === 1,
@@ -65,7 +71,8 @@ export function viewOf(state: TwinState, counts: IngestCounts, stale: Stale | nu
       backfill: counts.backfilled,
       lagMs: n[H.ACCEPTED] > 0 ? n[H.RECEIVED] - n[H.AT] : null,
     },
-    stale: stale ?? silent,
+    // a silent twin would not be asked about anyhow
+    stale: silent !== null && (stale === null || stale.reason === 'inference down') ? silent : stale,
   };
 }
 

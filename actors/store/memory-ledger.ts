@@ -13,11 +13,11 @@ import {
   type NodeRow,
   type ShardDeadLetter,
   type ShardRow,
+  SNAPSHOT_KEEP_EVERY,
   type Snapshot,
   type StoredTwin,
   type Summary,
 } from './port.ts';
-import { SNAPSHOT_KEEP_EVERY } from './postgres/commit-states.ts';
 import { type AlertRow, type AnomalyRow, alertChanges, anomalies, applyAlerts } from './projection.ts';
 
 /** What is stored of one twin. */
@@ -312,7 +312,8 @@ export class Ledger {
     if (latest && latest.revision > snapshot.revision) return;
     if (latest) {
       const before = snapshots.at(-2)?.revision ?? 0;
-      if (latest.revision === snapshot.revision || latest.revision - before < SNAPSHOT_KEEP_EVERY) snapshots.pop();
+      const isKept = latest.revision - before >= SNAPSHOT_KEEP_EVERY || latest.kindVersion !== snapshot.kindVersion;
+      if (latest.revision === snapshot.revision || !isKept) snapshots.pop();
     }
     snapshots.push(snapshot);
   }

@@ -231,5 +231,11 @@ export class OutcomeUnknown extends Error {
   }
 }
 
+/**
+ * A twin gets a snapshot when so many entries lie above its last one, and a replaced snapshot stays, as long as the history it
+ * opens, where so many entries lie between it and the one kept before. Replay to any moment folds a few times as many at most.
+ */
+export const SNAPSHOT_KEEP_EVERY = 2_500;
+
 /** Twin keys: shard in the upper half, so that each owner hands them out alone and rows of a shard lie together. */
 export const TWIN_KEYS_PER_SHARD = 2 ** 32;

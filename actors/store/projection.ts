@@ -1,4 +1,4 @@
-import type { AlertBody, AnomalyBody, TwinEvent } from '../protocol/event.ts';
+import type { AlertBody, AnomalyBody, ModelAnomalyBody, TwinEvent } from '../protocol/event.ts';
 
 /**
  * The tables `alerts` and `anomaly_events` as a pure function of the events of a cut.
@@ -37,7 +37,13 @@ export interface AlertChange {
 }
 
 /** A row of `anomaly_events` as it is born. Times in ms. */
-export interface AnomalyRow extends AnomalyBody {
+export interface AnomalyRow extends Omit<AnomalyBody, 'value' | 'detector'> {
+  /** Null where a model found it and the twin has no value of the metric. */
+  value: number | null;
+  detector: AnomalyBody['detector'] | ModelAnomalyBody['detector'];
+  /** `name@version`, and the share of each metric, where a model found it. */
+  model?: string;
+  contributions?: Record<string, number>;
   shard: number;
   anomalyId: string;
   twinId: string;
@@ -111,8 +117,9 @@ export function anomalies(events: readonly TwinEvent[]): AnomalyRow[] {
   const rows: AnomalyRow[] = [];
   for (const event of events) {
     if (event.type !== 'anomaly.detected') continue;
-    const body = event.body as unknown as AnomalyBody;
+    const body = event.body as unknown as AnomalyBody | ModelAnomalyBody;
     rows.push({
+      ...(body.detector === 'model' ? { model: body.model, contributions: body.contributions } : {}),
       field: body.field,
       value: body.value,
       expected: body.expected ?? null,

@@ -1,4 +1,9 @@
 import type { Kind } from '../protocol/kind.ts';
+import { MODELS } from './migrations/3-models.ts';
+import { NOTIFICATIONS } from './migrations/4-notifications.ts';
+import { RESCORES } from './migrations/5-rescores.ts';
+import { ARCHIVES } from './migrations/6-archives.ts';
+import { MODEL_LIFE } from './migrations/7-model-life.ts';
 
 /**
  * The schema, as numbered migrations that are applied once each, in order. Never edit one that has been released:
@@ -108,6 +113,11 @@ drop index if exists twin_snapshots_latest;
 alter table twins set (fillfactor = 50);
 `,
   },
+  MODELS,
+  NOTIFICATIONS,
+  RESCORES,
+  ARCHIVES,
+  MODEL_LIFE,
 ];
 
 /**

@@ -3,7 +3,7 @@ import type { KafkaMessageOut } from '../../mixins/kafka-publisher.ts';
 import { messagesOf } from './messages.ts';
 
 /** Events of twins that go to Kafka: the topic is the type, the key the twin id. */
-export const EVENT_TOPICS: readonly string[] = ['alerts', 'anomaly-detected'];
+export const EVENT_TOPICS: readonly string[] = ['alerts', 'anomaly-detected', 'maintenance-predictions'];
 
 /** Delivered at least once, in order for each twin; `event_id` is stable. */
 export function kafkaEvents(publish: (messages: readonly KafkaMessageOut[]) => Promise<void>): EventSink {

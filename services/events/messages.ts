@@ -1,4 +1,4 @@
-import type { TwinEvent } from '../../actors/protocol/event.ts';
+import type { AnomalyBody, MaintenanceBody, ModelAnomalyBody, TwinEvent } from '../../actors/protocol/event.ts';
 import { parseTwinId } from '../../actors/protocol/twin-id.ts';
 
 /**
@@ -29,7 +29,11 @@ export function messagesOf(event: TwinEvent): OutgoingMessage[] {
 
   switch (event.type) {
     case 'anomaly.detected':
-      return [message('anomaly-detected', { ...whose, ...anomaly(event.body) })];
+      return [message('anomaly-detected', { ...whose, ...anomaly(event.body as unknown as Anomaly) })];
+    case 'maintenance.predicted':
+      return [
+        message('maintenance-predictions', { ...whose, ...maintenance(event.body as unknown as MaintenanceBody) }),
+      ];
     case 'alert.raised':
     case 'alert.cleared':
     case 'alert.acknowledged':
@@ -51,9 +55,12 @@ export function messagesOf(event: TwinEvent): OutgoingMessage[] {
   }
 }
 
-function anomaly(body: Record<string, unknown>): Record<string, unknown> {
+type Anomaly = AnomalyBody | ModelAnomalyBody;
+
+function anomaly(body: Anomaly): Record<string, unknown> {
   const score = Number(body.score);
   const threshold = Number(body.threshold);
+  const model = body.detector === 'model';
   return {
     anomaly_score: score,
     threshold,
@@ -61,13 +68,36 @@ function anomaly(body: Record<string, unknown>): Record<string, unknown> {
     // 0.5 at the threshold, towards 1 as the score leaves it behind.
     confidence: score + threshold > 0 ? score / (score + threshold) : 0.5,
     // A statistical detector looks at one metric: it has the whole share.
-    feature_contributions: { [String(body.field)]: 1 },
-    model_version: `statistical:${body.detector}`,
+    feature_contributions: model ? shares(body.contributions, body.field) : { [body.field]: 1 },
+    model_version: model ? body.model : `statistical:${body.detector}`,
     field: body.field,
     value: body.value,
     expected: body.expected,
     severity: body.severity,
     reason: body.reason,
+    ...(model ? { prediction: body.prediction } : {}),
+  };
+}
+
+/** Consumers are promised shares that sum to 1, whatever a model's graph makes of its last digits. */
+function shares(contributions: Record<string, number>, field: string): Record<string, number> {
+  const all = Object.entries(contributions).map(([name, share]) => [name, Math.max(0, share)] as const);
+  const sum = all.reduce((total, [, share]) => total + share, 0);
+  if (!(sum > 0) || !Number.isFinite(sum)) return { [field]: 1 };
+  return Object.fromEntries(all.map(([name, share]) => [name, share / sum]));
+}
+
+function maintenance(body: MaintenanceBody): Record<string, unknown> {
+  return {
+    predicted_rul_hours: body.hours,
+    confidence_interval: body.hoursInterval,
+    recommended_action: body.action,
+    priority: body.priority,
+    model_version: body.model,
+    prediction: body.prediction,
+    value: body.value,
+    unit: body.unit,
+    interval: body.interval,
   };
 }
 

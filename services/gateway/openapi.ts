@@ -175,6 +175,8 @@ function responsesOf(route: Route): Record<string, unknown> {
   if (docs.stream === undefined || docs.response) content['application/json'] = { schema };
   if (docs.stream === 'sse') content['text/event-stream'] = { schema: { type: 'string' } };
   if (docs.stream === 'csv') content['text/csv'] = { schema: { type: 'string' } };
+  if (docs.stream === 'parquet')
+    content['application/vnd.apache.parquet'] = { schema: { type: 'string', format: 'binary' } };
   return { '200': { description: 'Done.', content }, default: { $ref: '#/components/responses/Problem' } };
 }
 

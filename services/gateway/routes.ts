@@ -36,7 +36,7 @@ export interface RouteDocs {
   maxBodyBytes?: number;
   /** False: `data` goes out as it is, without the envelope. */
   envelope?: false;
-  stream?: 'sse' | 'csv';
+  stream?: 'sse' | 'csv' | 'parquet';
   /** The action that answers instead where the client accepts text/event-stream. */
   streamAction?: string;
 }

@@ -25,8 +25,8 @@ interface Look {
   counts: { kind: string; health: string; online: boolean; twins: number }[];
   aggregates: { kind: string; metric: string; twins: number; avg: number; min: number; max: number }[];
   twins: { kind: string; id: string; reported: Record<string, number> }[];
-  confirmed: number;
-  rejected: number;
+  /** What people said of anomalies, by who found them. */
+  judged: { kind: string; detector: string; model: string; confirmed: number; rejected: number }[];
 }
 
 export function watchFleet(options: FleetOptions): void {
@@ -67,9 +67,20 @@ export function watchFleet(options: FleetOptions): void {
     },
   );
   gauge('false_positive_rate', 'Rejected share of the anomalies that somebody has judged.', [], (g, seen) => {
-    const judged = seen.confirmed + seen.rejected;
-    if (judged > 0) g.set(seen.rejected / judged);
+    const confirmed = seen.judged.reduce((sum, row) => sum + row.confirmed, 0);
+    const rejected = seen.judged.reduce((sum, row) => sum + row.rejected, 0);
+    if (confirmed + rejected > 0) g.set(rejected / (confirmed + rejected));
   });
+  gauge(
+    'twinmesh_false_positive_rate',
+    'The same by kind and by who found them: a detector, or a version of a model.',
+    ['kind', 'detector', 'model'],
+    (g, seen) => {
+      for (const { confirmed, rejected, ...labels } of seen.judged) {
+        if (confirmed + rejected > 0) g.set(labels, rejected / (confirmed + rejected));
+      }
+    },
+  );
   for (const kind of kinds) {
     const label = kind.prometheusLabel ?? 'twin_id';
     for (const metric of kind.metricNames) {
@@ -105,9 +116,10 @@ async function lookAt(sql: Pick<Sql, 'query'>, kinds: readonly Kind[], maxTwins:
     'select kind, id, reported from twins where not retired and kind = any($1) order by kind, id limit $2',
     [shown, shown.length * maxTwins],
   );
-  const [judged] = await sql.query<{ confirmed: number; rejected: number }>(
-    `select count(*) filter (where is_confirmed)::int as confirmed, count(*) filter (where not is_confirmed)::int as rejected
-     from anomaly_events where is_confirmed is not null`,
+  const judged = await sql.query<Look['judged'][number]>(
+    `select kind, detector, coalesce(model, '') as model, count(*) filter (where is_confirmed)::int as confirmed,
+       count(*) filter (where not is_confirmed)::int as rejected
+     from anomaly_events where is_confirmed is not null group by 1, 2, 3`,
   );
-  return { counts, aggregates, twins, confirmed: judged.confirmed, rejected: judged.rejected };
+  return { counts, aggregates, twins, judged };
 }

@@ -89,7 +89,7 @@ export const ANOMALY_SCHEMA = {
     mote_id: ID,
     timestamp: TIME,
     field: TEXT,
-    value: { type: 'number' },
+    value: { type: ['number', 'null'] },
     expected_range: { type: ['string', 'null'], examples: ['18-28'] },
     severity: { type: 'string', enum: ['low', 'medium', 'high'] },
     reason: TEXT,

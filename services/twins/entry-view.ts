@@ -1,6 +1,8 @@
 import type { Entry } from '../../actors/protocol/entry.ts';
 import type { TwinEvent } from '../../actors/protocol/event.ts';
 
+/** Beyond it a number is no time (ECMA-262, Time Values). */
+const MAX_TIME_MS = 8.64e15;
 const iso = (ms: number): string => new Date(ms).toISOString();
 
 /** A journal entry as people see it: times in ISO 8601, a reading's parts at the top. */
@@ -27,12 +29,16 @@ export function entryView(entry: Entry): Record<string, unknown> {
       return { ...head, command: name, by, ...rest };
     }
     case 'prediction':
-      return { ...head, name: entry.name, basedOn: entry.basedOn, prediction: entry.prediction };
+      return { ...head, name: entry.name, basedOn: entry.basedOn, prediction: predictionView(entry.prediction) };
     case 'tuning':
       return { ...head, tuning: entry.tuning };
     case 'tick':
       return head;
   }
+}
+
+function predictionView({ at, ...said }: Record<string, unknown>): Record<string, unknown> {
+  return typeof at === 'number' && Math.abs(at) <= MAX_TIME_MS ? { at: iso(at), ...said } : said;
 }
 
 /** An event as people see it. */

@@ -263,7 +263,8 @@ class LiveTwin {
 
 /** Whether more may have been committed than this view shows. */
 function isOld({ stale }: TwinView): boolean {
-  return stale !== null && stale !== undefined && stale.reason !== 'device silent';
+  if (stale === null || stale === undefined) return false;
+  return stale.reason !== 'device silent' && stale.reason !== 'inference down';
 }
 
 function revisionOf(lastEventId: string | undefined): number | null {

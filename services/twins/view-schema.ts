@@ -1,5 +1,5 @@
 import { SEVERITIES } from '../../actors/protocol/entry.ts';
-import { STALE_REASONS } from '../../actors/protocol/view.ts';
+import { PREDICTION_STALE_REASONS, STALE_REASONS } from '../../actors/protocol/view.ts';
 import { MAYBE_TIME, TEXT, TIME } from '../gateway/list-schema.ts';
 
 /** JSON Schemas of a twin, its journal entries and its events, as people see them. */
@@ -12,6 +12,38 @@ const WINDOW = {
   properties: {
     count: COUNT,
     ...Object.fromEntries(['mean', 'std', 'min', 'max', 'last', 'slope', 'ewma', 'z'].map((n) => [n, MAYBE_NUMBER])),
+  },
+};
+
+const PREDICTION = {
+  type: 'object',
+  required: ['model', 'version', 'at', 'basedOn', 'stale'],
+  properties: {
+    model: TEXT,
+    version: TEXT,
+    at: { ...TIME, description: 'Event time of the newest reading it is based on.' },
+    basedOn: { ...COUNT, description: 'Revision of the twin that the model was asked about.' },
+    value: { type: 'number' },
+    unit: TEXT,
+    interval: {
+      type: 'array',
+      items: { type: 'number' },
+      minItems: 2,
+      maxItems: 2,
+      description: 'Where the truth lies with the coverage that the model card states.',
+    },
+    score: { type: 'number', description: 'Of an anomaly; above the threshold it is one.' },
+    threshold: { type: 'number' },
+    contributions: { ...NUMBERS, description: 'Share of each metric in the answer; sum 1.' },
+    class: TEXT,
+    probabilities: NUMBERS,
+    horizonMs: { type: 'number', description: 'How long after `at` the forecast speaks of.' },
+    forecast: NUMBERS,
+    stale: {
+      type: ['object', 'null'],
+      description: 'Why the answer is older than it should be.',
+      properties: { reason: { type: 'string', enum: [...PREDICTION_STALE_REASONS] }, since: TIME, remedy: TEXT },
+    },
   },
 };
 
@@ -53,7 +85,11 @@ export const VIEW_SCHEMA = {
     },
     desired: { type: 'object' },
     delta: { type: 'object', description: 'What is desired and not reported yet.' },
-    predictions: { type: 'object' },
+    predictions: {
+      type: 'object',
+      description: 'What models said of the twin last, by the name of the prediction.',
+      additionalProperties: PREDICTION,
+    },
     health: {
       type: 'object',
       required: ['status', 'reasons'],
@@ -120,6 +156,9 @@ export const ENTRY_SCHEMA = {
     receivedAt: TIME,
     at: TIME,
     values: NUMBERS,
+    name: { ...TEXT, description: 'Of a prediction.' },
+    basedOn: { ...COUNT, description: 'Of a prediction: the revision that the model was asked about.' },
+    prediction: { type: 'object', description: 'The answer, as it was journaled; times in ISO 8601.' },
   },
 };
 

@@ -58,13 +58,18 @@ describe('compose', () => {
           'grafana',
           'loki',
           'jaeger',
+          'minio',
+          'mlflow',
         ].concat('host-1', 'host-2', 'ingest', 'history', 'gateway'),
       ),
     );
   });
 
   it.each(services)('%s has a pinned image, a health check, limits and a way to restart', (_, service) => {
-    expect(service.image).toMatch(/^[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*$/);
+    // MinIO numbers its releases by their time.
+    expect(service.image).toMatch(
+      /^[a-z0-9./-]+:(v?\d+\.\d+\.\d+[a-z0-9.-]*|RELEASE\.\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ)$/,
+    );
     if (oneShot(service)) {
       const waits = services.some(([, other]) =>
         Object.values(other.depends_on ?? {}).some((need) => need.condition === 'service_completed_successfully'),
@@ -111,6 +116,9 @@ describe('compose', () => {
       5432: 'timescaledb',
       4222: 'nats',
       6379: 'redis',
+      9000: 'minio',
+      9001: 'minio',
+      5000: 'mlflow',
     });
   });
 

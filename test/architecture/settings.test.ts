@@ -18,7 +18,7 @@ describe('settings', () => {
   });
 
   it('are the table in docs/operations.md', () => {
-    const rows = textOf('docs/operations.md').match(/^\| `[A-Z_]+` \|.*$/gm) ?? [];
+    const rows = textOf('docs/operations.md').match(/^\| `[A-Z0-9_]+` \|.*$/gm) ?? [];
     const wanted = settings.map(
       ([name, setting]) => `| \`${name}\` | ${described(setting).replaceAll('|', '\\|')} | ${setting.consequence} |`,
     );

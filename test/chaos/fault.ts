@@ -8,10 +8,19 @@ export interface Scene {
   readonly random: () => number;
 }
 
-export type Target = 'host' | 'ingest' | 'gateway' | 'postgres' | 'nats' | 'mosquitto' | 'kafka' | 'redis';
+export type Target =
+  | 'host'
+  | 'ingest'
+  | 'gateway'
+  | 'inference'
+  | 'postgres'
+  | 'nats'
+  | 'mosquitto'
+  | 'kafka'
+  | 'redis';
 
 /** What telemetry does without: while one of these is down, shards go on committing. */
-export const BYSTANDERS: ReadonlySet<Target> = new Set<Target>(['kafka', 'redis']);
+export const BYSTANDERS: ReadonlySet<Target> = new Set<Target>(['kafka', 'redis', 'inference']);
 
 /** One row of the table: a way to fail, and what fails. */
 export interface Fault {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { mintKey } from '../../services/keys/hashing.ts';
 import { Audit } from './audit.ts';
+import { writeCounterModel } from './counter-model.ts';
 import { type Network, openNetwork } from './network.ts';
 import { ChaosNode } from './node.ts';
 import { type ServerName, type Servers, startServers } from './servers.ts';
@@ -16,7 +17,8 @@ import { type ServerName, type Servers, startServers } from './servers.ts';
 export interface MeshOptions {
   hosts: number;
   /**
-   * `alone`: one node that does everything, with the log in its memory. `split`: hosts, two ingest nodes, two gateways.
+   * `alone`: one node that does everything, with the log in its memory. `split`: hosts, two ingest nodes, two gateways, two
+   * for inference.
    * `whole`: every node does everything, on this machine's own network.
    */
   layout: 'alone' | 'split' | 'whole';
@@ -45,6 +47,7 @@ export class Mesh {
   readonly audit: Audit;
   readonly folder: string;
   readonly nodes: ChaosNode[] = [];
+  readonly #models: string;
   /** Admin key. */
   key = '';
   readonly #metricsToken = mintKey().key;
@@ -60,6 +63,7 @@ export class Mesh {
     this.servers = servers;
     this.network = network;
     this.folder = folder;
+    this.#models = join(folder, 'models');
     this.audit = new Audit(servers.databaseUrl);
     process.once('exit', this.#killAll);
   }
@@ -86,6 +90,7 @@ export class Mesh {
 
   async #begin(): Promise<void> {
     const { hosts, layout } = this.options;
+    writeCounterModel(this.#models);
     // The first one makes the tables; the others find them.
     if (layout !== 'split') {
       // One of them plays the demo fleet, over the broker that all share.
@@ -98,7 +103,8 @@ export class Mesh {
       await (await this.add('host-1', 'host,history')).ready(90_000);
       const rest: [string, string][] = [];
       for (let i = 2; i <= hosts; i++) rest.push([`host-${i}`, 'host,history']);
-      for (const i of [1, 2]) rest.push([`ingest-${i}`, 'ingest'], [`gateway-${i}`, 'gateway']);
+      for (const i of [1, 2])
+        rest.push([`ingest-${i}`, 'ingest'], [`gateway-${i}`, 'gateway'], [`inference-${i}`, 'inference']);
       const others: ChaosNode[] = [];
       for (const [name, roles] of rest) others.push(await this.add(name, roles));
       await Promise.all(others.map((node) => node.ready(90_000)));
@@ -129,6 +135,7 @@ export class Mesh {
       SHARDS: `${shards}`,
       ACK: ack,
       KINDS_DIR: KINDS,
+      MODELS_DIR: this.#models,
       PASSIVATE_AFTER_MS: '20000',
       RATE_LIMIT_PER_MINUTE: '10000000',
       LOG_MAX_BYTES: '1000000000',

@@ -59,7 +59,7 @@ export class ChaosNode {
   }
 
   get roles(): string {
-    return this.#options.settings.ROLES ?? 'host,ingest,history,gateway';
+    return this.#options.settings.ROLES ?? 'host,ingest,history,inference,gateway';
   }
 
   start(): void {

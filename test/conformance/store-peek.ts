@@ -44,10 +44,11 @@ export function peekSql(sql: Sql): Peek {
     anomalies: async () => {
       const rows = await sql.query<Record<string, unknown>>(
         `select anomaly_id as "anomalyId", twin_id as "twinId", kind, ${ms('at')} as at, field, value, expected_lo, expected_hi,
-           score, threshold, detector, severity, reason, revision from anomaly_events order by anomaly_id collate "C"`,
+           score, threshold, detector, model, contributions, severity, reason, revision from anomaly_events order by anomaly_id collate "C"`,
       );
-      return rows.map(({ expected_lo, expected_hi, ...row }) => ({
+      return rows.map(({ expected_lo, expected_hi, model, contributions, ...row }) => ({
         ...row,
+        ...(model === null ? {} : { model, contributions }),
         expected: expected_lo === null ? null : [expected_lo, expected_hi],
       }));
     },

@@ -124,5 +124,30 @@ export function storeProjections(fresh: Fresh): void {
       await writer.commit([0], { events: [{ ...first, seq: 3 }] });
       expect(await peek.anomalies()).toHaveLength(2);
     });
+
+    it('writes down what a model found, with its name and the shares', async () => {
+      const { store, peek } = await fresh();
+      const writer = new Writer(store, 'a');
+      await writer.claim(0);
+      const body = {
+        prediction: 'anomaly',
+        model: 'meter-anomaly@1.0.0',
+        score: 2,
+        threshold: 1,
+        field: 'flow',
+        value: null,
+        contributions: { flow: 0.75, pressure: 0.25 },
+        detector: 'model' as const,
+        severity: 'low' as const,
+        reason: 'unlike what the model knows',
+        expected: null,
+      };
+      const found = event(twin, 1, 1, { type: 'anomaly.detected', body });
+      await writer.commit([0], { events: [found] });
+      const { prediction: _prediction, ...columns } = body;
+      expect(await peek.anomalies()).toEqual([
+        { ...columns, anomalyId: found.eventId, twinId: 'meter:T-0-1', kind: 'meter', at: T0 + 1000, revision: 1 },
+      ]);
+    });
   });
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Entry } from '../../actors/protocol/entry.ts';
+import { SNAPSHOT_KEEP_EVERY } from '../../actors/store/port.ts';
 import type { Fresh } from './store.ts';
 import { entry, event, key, reading, snapshot, summary, T0, tick, twinIdOf, Writer } from './store-sample.ts';
 
@@ -220,23 +221,42 @@ export function storeRecovery(fresh: Fresh): void {
       expect(await store.loadTail(0)).toEqual([]);
     });
 
-    it('keeps a replaced snapshot only every 50,000 entries', async () => {
+    it('keeps a replaced snapshot only every so many entries', async () => {
       const { store, peek } = await fresh();
       const writer = new Writer(store, 'a');
       await writer.claim(0);
       const twin = key(0);
       await writer.commit([0], { summaries: [summary(twin, 1)] });
-      for (const revision of [10, 20_000, 50_000, 60_000, 99_999, 110_000, 110_000, 170_000]) {
+      const of = (distances: number) => Math.round(distances * SNAPSHOT_KEEP_EVERY);
+      for (const revision of [10, of(0.4), of(1), of(1.2), of(2) - 1, of(2.2), of(2.2), of(3.4)]) {
         await writer.commit([0], { snapshots: [snapshot(twin, revision, { wakeAt: T0 + revision })] });
       }
-      expect(await peek.snapshots(twin)).toEqual([50_000, 110_000, 170_000]);
+      expect(await peek.snapshots(twin)).toEqual([of(1), of(2.2), of(3.4)]);
       // Those that are kept are history: they wake nobody.
-      expect(await store.dueWakes([0], T0 + 169_999, 10)).toEqual([]);
-      expect(await store.dueWakes([0], T0 + 170_000, 10)).toHaveLength(1);
+      expect(await store.dueWakes([0], T0 + of(3.4) - 1, 10)).toEqual([]);
+      expect(await store.dueWakes([0], T0 + of(3.4), 10)).toHaveLength(1);
       // An older one does not become the newest.
-      await writer.commit([0], { snapshots: [snapshot(twin, 60_000)] });
+      await writer.commit([0], { snapshots: [snapshot(twin, of(1.2))] });
       const [stored] = await store.loadTwins(0, [twinIdOf(twin)]);
-      expect(stored.snapshot?.revision).toBe(170_000);
+      expect(stored.snapshot?.revision).toBe(of(3.4));
+    });
+
+    it('keeps the last snapshot of each version of a kind', async () => {
+      const { store, peek } = await fresh();
+      const writer = new Writer(store, 'a');
+      await writer.claim(0);
+      const twin = key(0);
+      await writer.commit([0], { summaries: [summary(twin, 1)] });
+      for (const [revision, kindVersion] of [
+        [10, 1],
+        [20, 1],
+        [30, 2],
+        [40, 2],
+      ])
+        await writer.commit([0], { snapshots: [snapshot(twin, revision, { kindVersion })] });
+      expect(await peek.snapshots(twin)).toEqual([20, 40]);
+      const [stored] = await store.loadTwins(0, [twinIdOf(twin)]);
+      expect(stored.snapshot).toMatchObject({ revision: 40, kindVersion: 2 });
     });
 
     it('takes the last of several snapshots of one twin in a cut', async () => {

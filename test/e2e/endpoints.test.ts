@@ -458,7 +458,7 @@ describe('alerts, anomalies and rules', () => {
   });
 
   it('anomalies are confirmed and rejected, and feed the false positive rate', async () => {
-    const { items } = await data('GET', '/api/v1/anomalies?twinId=mote:7&field=temperature');
+    const { items } = await data('GET', '/api/v1/anomalies?twinId=mote:7&field=temperature&detector=zscore,rate');
     expect(items).toHaveLength(1);
     expect(items[0]).toMatchObject({ kind: 'mote', value: 35, is_confirmed: null, timestamp: iso(LAST) });
     const one = `/api/v1/anomalies/${encodeURIComponent(items[0].anomaly_id)}`;
@@ -528,17 +528,19 @@ describe('environmental-sensor clients', () => {
 
   it('read anomalies and days', async () => {
     const { items } = await data('GET', '/api/v1/analytics/anomalies?mote_id=7');
-    expect(items).toEqual([
-      {
-        mote_id: 7,
-        timestamp: iso(LAST),
-        field: 'temperature',
-        value: 35,
-        expected_range: expect.stringMatching(/^-?[\d.]+-[\d.]+$/),
-        severity: 'high',
-        reason: expect.stringContaining('temperature'),
-      },
-    ]);
+    const jump = {
+      mote_id: 7,
+      timestamp: iso(LAST),
+      field: 'temperature',
+      value: 35,
+      expected_range: expect.stringMatching(/^-?[\d.]+-[\d.]+$/),
+      severity: 'high',
+      reason: expect.stringContaining('temperature'),
+    };
+    // the detector in the turn at once, the model a moment later
+    expect(items[items.length - 1]).toMatchObject(jump);
+    expect(items.length).toBeLessThanOrEqual(2);
+    for (const item of items) expect(item).toMatchObject({ ...jump, severity: expect.any(String) });
     const days = await data('GET', `/api/v1/analytics/daily-summary?date=${iso(T0).slice(0, 10)}&mote_id=7`);
     expect(days.items).toMatchObject([
       { mote_id: 7, date: iso(T0).slice(0, 10), temperature: { count: MOTE_READINGS, max: 35, record_count: 40 } },
@@ -638,7 +640,7 @@ describe('administration', () => {
 
   it('lists the kinds', async () => {
     const { items } = await data('GET', '/api/v1/kinds');
-    expect(items.map(({ kind }: Any) => kind).sort()).toEqual(['battery', 'device', 'machine', 'mote']);
+    expect(items.map(({ kind }: Any) => kind).sort()).toEqual(['battery', 'device', 'machine', 'mote', 'turbofan']);
     expect((await data('GET', '/api/v1/kinds/mote')).metrics.temperature).toMatchObject({ unit: '°C' });
   });
 });

@@ -137,7 +137,9 @@ describe('npm start', () => {
         headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
         body: JSON.stringify(body),
       });
-    expect((await post({ twinId, scenario: 'pressure_loss', severity: 1 })).status).toBe(200);
+    const cli = NodeProcess.run(folder, [join(ROOT, 'services/scenario-cli.ts'), twinId, 'pressure_loss', '1']);
+    await cli.until(new RegExp(`pressure_loss has started on ${twinId}, severity 1`));
+    expect(await cli.ended()).toBe(0);
     expect((await post({ twinId, scenario: 'flood', severity: 1 })).status).toBe(400);
     expect((await post({ twinId: 'machine:NOBODY', scenario: 'pressure_loss', severity: 1 })).status).toBe(404);
     const before = (await curl(key, `${http}/api/v1/twins/${twinId}`)).data.reported as { pressure: number };

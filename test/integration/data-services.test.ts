@@ -359,6 +359,7 @@ describe('environmental-sensor clients', () => {
     expect(items).toEqual([
       {
         mote_id: 1,
+        twinId: 'mote:1',
         timestamp: iso(START),
         field: 'temperature',
         value: 41.5,

@@ -58,7 +58,8 @@ function stateOf({ reported, rolling, revision, at, alerts, health }: Record<str
 
 beforeAll(async () => {
   await emptyDatabase(DATA_DIR);
-  node = NodeProcess.start(folder, { DATA_DIR, DEMO: 'off' });
+  // revisions are counted here: predictions would make some of their own
+  node = NodeProcess.start(folder, { DATA_DIR, DEMO: 'off', INFERENCE_MAX_PER_SECOND: '0' });
   const where = await whereabouts(node);
   http = where.http;
   key = where.key ?? '';

@@ -101,6 +101,7 @@ describe('schema', () => {
       'latest_device_status',
       'latest_machine_status',
       'latest_mote_status',
+      'predictions',
       'sensor_reading_daily_agg',
       'sensor_reading_hourly_agg',
     ]);

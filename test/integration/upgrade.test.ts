@@ -45,7 +45,15 @@ describe.skipIf(postgres === null)(
         const before = await loading.query<{ n: number }>('select count(*)::int as n from machine_readings');
         await loading.close();
 
-        const env = { DATABASE_URL: url, DATA_DIR: join(folder, 'data'), SHARDS: '4', TTL_MS: '1500', DEMO: 'off' };
+        const env = {
+          DATABASE_URL: url,
+          DATA_DIR: join(folder, 'data'),
+          SHARDS: '4',
+          TTL_MS: '1500',
+          DEMO: 'off',
+          // a twin that is asked about has changed
+          INFERENCE_MAX_PER_SECOND: '0',
+        };
         const migrated = spawnSync(process.execPath, [join(ROOT, 'services/migrate-cli.ts')], {
           cwd: folder,
           encoding: 'utf8',

@@ -13,6 +13,7 @@ import { Process, Scheduler } from './clock.ts';
 import { History } from './history.ts';
 import { KINDS, killing, UNSTORABLE } from './kind.ts';
 import { LogConnection, LogServer } from './log.ts';
+import { ModelServer } from './model.ts';
 import { Network } from './network.ts';
 import { SinkConsumer } from './sink.ts';
 import { connectStore, StoreServer } from './store.ts';
@@ -61,6 +62,8 @@ export class Cluster {
   readonly network: Network;
   readonly store: StoreServer;
   readonly log: LogServer;
+  /** Every other seed has models: the others show that twins without any are as they were. */
+  readonly models: ModelServer | null;
   readonly history: History;
   readonly sink: SinkConsumer;
   readonly clients: Process;
@@ -100,6 +103,7 @@ export class Cluster {
     this.store.unstorable = (cut) =>
       cut.readings.some(({ values }) => values.load === UNSTORABLE) ? 'a row cannot be stored' : null;
     this.log = new LogServer(this.scheduler, SHARDS, LOG_MAX_READINGS);
+    this.models = seed % 2 === 0 ? new ModelServer(this.network, seededRandom(seed ^ 0x0de1)) : null;
     this.clients = new Process('clients', this.scheduler, seed ^ 0x5eed);
     this.sink = new SinkConsumer(this);
     this.workload = new Workload(this, this.fork());
@@ -150,6 +154,8 @@ export class Cluster {
       passivateAfterMs: this.#passivateAfterMs,
       maxResidentBytes: this.#residentBytes,
       claimAtOnce: 3,
+      ...(this.models ? { predictor: this.models.connect(process), predictionsPerSecond: 200 } : {}),
+      predictionDeadlineMs: 6_000,
       onMoved: () => this.#tellOthers(process),
     });
     const node: Node = { name, process, host, store, log, kinds: this.kinds };

@@ -29,9 +29,10 @@ export class Device {
   #load = 200;
   readonly #danger: Danger;
 
-  constructor(index: number, random: Random, danger: Danger) {
+  /** `predicted`: models are asked about every other one. */
+  constructor(index: number, random: Random, danger: Danger, predicted: boolean) {
     this.#danger = danger;
-    this.kind = index % 4 === 3 ? 'pod' : 'probe';
+    this.kind = index % 4 === 3 ? 'pod' : predicted && index % 2 === 0 ? 'gauge' : 'probe';
     this.id = `d${index}`;
     this.twinId = twinIdOf(this.kind, this.id);
     this.#naming = (['time', 'seq', 'key'] as const)[index % 3];
@@ -94,7 +95,7 @@ export class Device {
     if (draw > 0.5 || draw < 0.3) values.load = round(this.#load);
     if (draw < 0.1) values.mark = round(this.#random() * 800);
     const { poison, killer, unstorable } = this.#danger;
-    if (this.kind === 'probe') {
+    if (this.kind !== 'pod') {
       const bad = this.#random();
       if (bad < poison) values.mark = POISON;
       else if (bad < poison + killer) {

@@ -3,6 +3,7 @@ import { messageOf } from '../../actors/protocol/errors.ts';
 import { TelemetryNeverWaits } from './checkers/p5-telemetry-never-waits.ts';
 import { type Cluster, LATENESS_MS, type Node, TTL_MS } from './cluster.ts';
 import { NEXT_KINDS } from './kind.ts';
+import type { Mode } from './model.ts';
 import type { Cutting } from './network.ts';
 
 /** A kind of bad luck: begins, and what it leaves behind is undone when the round ends. */
@@ -10,6 +11,8 @@ interface Fault {
   name: string;
   /** Whether it makes sense with one process and the log inside it. */
   embedded: boolean;
+  /** Only where there are models. */
+  models?: boolean;
   /** How often it is drawn beside the others; default 1. */
   weight?: number;
   begin(f: Faults): void;
@@ -37,6 +40,7 @@ const FAULTS: readonly Fault[] = [
   { name: 'upgrade', embedded: true, begin: (f) => f.upgrade() },
   { name: 'tuning', embedded: true, begin: (f) => f.tune() },
   { name: 'retirement', embedded: true, begin: (f) => f.retire() },
+  { name: 'inference', embedded: true, models: true, weight: 6, begin: (f) => f.inference() },
 ];
 
 /** The bad luck of one run, round by round. Everything in it is a function of the seed. */
@@ -60,7 +64,8 @@ export class Faults {
     this.#round++;
     this.#active = true;
     this.lengthMs = 2_500 + this.#random() * 5_000;
-    const possible = FAULTS.filter((fault) => fault.embedded || !this.#cluster.embedded);
+    const { embedded, models } = this.#cluster;
+    const possible = FAULTS.filter((f) => (f.embedded || !embedded) && (!f.models || models !== null));
     const likely = possible.flatMap((fault) => new Array<Fault>(fault.weight ?? 1).fill(fault));
     const count = this.#draw([1, 1, 2, 2, 3]);
     const chosen = new Set<Fault>(possible.filter(({ name }) => this.#cluster.only?.includes(name)));
@@ -70,13 +75,14 @@ export class Faults {
       this.#cluster.trace.note('faults', `begin ${fault.name}`);
       fault.begin(this);
     }
-    if (chosen.size === 1 && this.names.at(-1) === 'sink') this.#calm(this.#cluster.scheduler.time);
+    const luxury = this.names.at(-1) === 'sink' || this.names.at(-1) === 'inference';
+    if (chosen.size === 1 && luxury) this.#calm(this.#cluster.scheduler.time);
   }
 
   /** Heals what can be healed; processes that are down come back by themselves. */
   end(): void {
     this.#active = false;
-    const { network, store, sink, log, nodes, workload, trace } = this.#cluster;
+    const { network, store, sink, log, models, nodes, workload, trace } = this.#cluster;
     trace.note('faults', 'end');
     this.#calm(null);
     network.heal();
@@ -84,6 +90,7 @@ export class Faults {
     store.down = false;
     sink.down = false;
     sink.slowMs = 0;
+    if (models) models.mode = 'fine';
     log.wallOffsetMs = 0;
     for (const { process } of nodes.values()) process.wallOffsetMs = 0;
     for (const { process, host } of nodes.values()) process.run(() => void host.undrain());
@@ -165,6 +172,7 @@ export class Faults {
 
   everywhere(): void {
     for (const place of ['store', 'log', 'clients', 'sink']) this.weather(place);
+    if (this.#cluster.models) this.weather('inference');
   }
 
   /** Cuts that are large, or of several shards, are aborted: small ones pass, so no reading is to blame. */
@@ -193,6 +201,17 @@ export class Faults {
     const { sink } = this.#cluster;
     if (this.#random() < 0.5) sink.down = true;
     else sink.slowMs = 200 + this.#random() * 3_000;
+  }
+
+  /** Models are away, silent, slow, or say what is no answer; some change their ways. */
+  inference(): void {
+    this.often(2_500, () => {
+      const { models, trace } = this.#cluster;
+      if (!models) return;
+      models.mode = this.#draw<Mode>(['down', 'hangs', 'hangs', 'slow', 'babbles', 'refuses']);
+      models.slowMs = 100 + this.#random() * 3_000;
+      trace.note('inference', `it ${models.mode}`);
+    });
   }
 
   danger(what: 'poison' | 'killer' | 'unstorable', chance: number): void {

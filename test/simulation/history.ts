@@ -18,10 +18,18 @@ export interface TwinHistory {
   commands: Map<string, number[]>;
   /** Revision → time of its commit, simulated ms; index 0 unused. */
   committedAt: number[];
+  /** Revision → what models see of the twin there; only of kinds that models are asked about. */
+  seen: Seen[];
   /** Snapshots as they committed, oldest first. */
   snapshots: Snapshot[];
   /** Another version of its kind has folded a tail of it anew: what it emitted is no longer what its journal says. */
   refolded: boolean;
+}
+
+export interface Seen {
+  at: number | null;
+  temperature: number | undefined;
+  load: number | undefined;
 }
 
 /** A promise that the committed rows themselves break. */
@@ -102,6 +110,12 @@ export class History {
     try {
       const events = oracle.apply(entry);
       if (events.length > 0) expected.set(`${twinId} ${entry.revision}`, events);
+      if (oracle.kind.predictionNames.length > 0)
+        history.seen[entry.revision] = {
+          at: oracle.newestAt,
+          temperature: oracle.reported('temperature'),
+          load: oracle.reported('load'),
+        };
     } catch (error) {
       this.#fault('rolling', messageOf(error));
     }
@@ -148,6 +162,7 @@ export class History {
         identities: new Map(),
         commands: new Map(),
         committedAt: [0],
+        seen: [],
         snapshots: [],
         refolded: false,
       };
@@ -206,6 +221,7 @@ export function identityText(
 export function aboutOf({ type, body }: TwinEvent): string {
   if (type === 'twin.created') return String(body.kind);
   if (type === 'anomaly.detected') return String(body.field);
+  if (type === 'maintenance.predicted') return `${body.prediction} ${body.action}`;
   if (type === 'maintenance.recorded') return String(body.work);
   if (type === 'health.changed') return `${body.from}>${body.to}`;
   return type.startsWith('alert.') ? String(body.alertId) : '';

@@ -105,11 +105,77 @@ const nextProbe: KindDefinition = {
   rules: [{ ...probe.rules[0], above: 70 }, ...probe.rules.slice(1)],
 };
 
+/** As `probe`, and models are asked about it: only in the seeds in which there are models. */
+const gauge: KindDefinition = {
+  ...probe,
+  kind: 'gauge',
+  title: 'Gauge',
+  rules: [
+    ...probe.rules,
+    {
+      name: 'worn',
+      metric: 'predictions.wear',
+      below: 20,
+      hysteresis: 5,
+      holdMs: 1_500,
+      cooldownMs: 1_000,
+      severity: 'high',
+      message: '{value} h left',
+    },
+    {
+      name: 'odd',
+      metric: 'predictions.oddity',
+      above: 1.5,
+      hysteresis: 0.5,
+      holdMs: 0,
+      cooldownMs: 1_000,
+      severity: 'critical',
+      message: '{value} times the threshold',
+    },
+  ],
+  features: { above_mean: (f) => f('temperature') - f('temperature.10s.mean') },
+  models: {
+    wear: {
+      model: 'gauge-wear',
+      inputs: ['temperature', 'temperature.10s.panes', 'above_mean', 'time.hour_sin'],
+      everyMs: 1_500,
+      maintenance: { inspectBelowH: 60, scheduleBelowH: 30, stopBelowH: 6 },
+    },
+    oddity: {
+      model: 'gauge-oddity',
+      inputs: ['temperature', 'load', 'load.60s.z'],
+      everyMs: 1_000,
+      minReadings: 3,
+      anomaly: { cooldownMs: 4_000 },
+    },
+  },
+};
+
+/** What the next version folds: another limit, one prediction more, and all of them in other places. */
+const nextGauge: KindDefinition = {
+  ...gauge,
+  version: nextProbe.version,
+  rules: [{ ...gauge.rules[0], above: 70 }, ...gauge.rules.slice(1)],
+  models: {
+    strain: { model: 'gauge-wear', inputs: ['load'], everyMs: 3_000 },
+    oddity: gauge.models!.oddity,
+    wear: gauge.models!.wear,
+  },
+};
+
 /** Turns over high marks throw: the text of the rule is replaced behind the back of those who check kinds. */
 function withHostileText(kind: Kind): Kind {
   const rules = kind.rules.map((rule) => (rule.name === 'hostile' ? { ...rule, message: hostile } : rule));
   return Object.freeze({ ...kind, rules });
 }
 
-export const KINDS: readonly Kind[] = [withHostileText(defineTwin(probe)), defineTwin(pod)];
-export const NEXT_KINDS: readonly Kind[] = [withHostileText(defineTwin(nextProbe)), defineTwin(pod)];
+export const KINDS: readonly Kind[] = [
+  withHostileText(defineTwin(probe)),
+  defineTwin(pod),
+  withHostileText(defineTwin(gauge)),
+];
+export const NEXT_KINDS: readonly Kind[] = [
+  withHostileText(defineTwin(nextProbe)),
+  defineTwin(pod),
+  withHostileText(defineTwin(nextGauge)),
+];

@@ -1,5 +1,6 @@
-import type { Command, Entry, RuleOverride } from '../../actors/protocol/entry.ts';
-import type { Kind, RuleDefinition } from '../../actors/protocol/kind.ts';
+import type { Command, Entry, PredictionEntry, RuleOverride } from '../../actors/protocol/entry.ts';
+import type { Kind, ModelUse, RuleDefinition } from '../../actors/protocol/kind.ts';
+import type { Prediction } from '../../actors/protocol/prediction.ts';
 import type { TwinView } from '../../actors/protocol/view.ts';
 import { type Reading, statisticsOf, type WindowStatistics } from './statistics.ts';
 
@@ -21,6 +22,7 @@ export interface Expected {
   accepted: number;
   late: number;
   maintenance: string | null;
+  predictions: Record<string, { at: number; basedOn: number; value?: number; score?: number }>;
 }
 
 interface Rule {
@@ -49,6 +51,18 @@ export interface OracleEvent {
   about: string;
 }
 
+/** What the oracle knows of a prediction. */
+interface Foretold {
+  at: number;
+  received: number;
+  basedOn: number;
+  said: Record<string, unknown>;
+  lastAnomalyAt: number | null;
+  action: Action;
+}
+
+type Action = 'none' | 'inspect' | 'schedule_maintenance' | 'stop';
+
 /** Readings older than any window are of no use; no kind of the simulation has a longer one. */
 const LONGEST_MS = 120_000;
 
@@ -74,6 +88,7 @@ export class TwinOracle {
   #desired: Record<string, unknown> = {};
   #attributes: Record<string, unknown> = {};
   #maintenance: string | null = null;
+  readonly #foretold = new Map<string, Foretold>();
 
   constructor(twinId: string, kind: Kind) {
     this.twinId = twinId;
@@ -111,6 +126,7 @@ export class TwinOracle {
     if (entry.type === 'reading') Object.assign(this.#attributes, entry.reading.attributes);
     if (entry.type === 'tick') this.#tick(entry.receivedAt, anew, out);
     if (entry.type === 'command') this.#command(entry.command, entry.receivedAt, anew, out);
+    if (entry.type === 'prediction') this.#prediction(entry, out);
     if (entry.type === 'tuning') {
       this.latenessMs = entry.tuning.latenessMs;
       this.#overrides = entry.tuning.rules;
@@ -148,7 +164,57 @@ export class TwinOracle {
       accepted: this.accepted,
       late: this.late,
       maintenance: this.#maintenance,
+      predictions: Object.fromEntries(
+        [...this.#foretold]
+          .filter(([name]) => this.kind.predictionNames.includes(name))
+          .map(([name, { at, basedOn, said }]) => [name, { at, basedOn, value: said.value, score: said.score }]),
+      ) as Expected['predictions'],
     };
+  }
+
+  /** Value of a metric as last reported. */
+  reported(metric: string): number | undefined {
+    return this.#metrics.get(metric)?.last;
+  }
+
+  /** Whether the twin is to be asked about, as the kind says it. */
+  isDue(name: string): boolean {
+    const use = this.kind.models?.[name];
+    if (use === undefined || this.retired || this.newestAt === null) return false;
+    if (this.accepted < (use.minReadings ?? 1)) return false;
+    for (const metric of this.kind.metricNames) {
+      const named = use.inputs.some((input) => input === metric || input.startsWith(`${metric}.`));
+      if (named && !this.#metrics.has(metric)) return false;
+    }
+    const before = this.#foretold.get(name);
+    if (before === undefined) return true;
+    return this.newestAt - before.at >= use.everyMs && this.newestReceived - before.received >= use.everyMs;
+  }
+
+  #prediction({ name, basedOn, prediction, receivedAt }: PredictionEntry, out: OracleEvent[]): void {
+    if (this.retired) throw new Error(`${this.twinId}: a prediction was folded though the twin is retired`);
+    const use = this.kind.models?.[name];
+    const { lastAnomalyAt = null, action = 'none' } = this.#foretold.get(name) ?? {};
+    const at = prediction.at as number;
+    const foretold: Foretold = { at, received: this.newestReceived, basedOn, said: prediction, lastAnomalyAt, action };
+    this.#foretold.set(name, foretold);
+    const { value, score, threshold, contributions } = prediction as Partial<Prediction>;
+    if (use?.anomaly && score! > threshold!) {
+      const cooldownMs = use.anomaly.cooldownMs ?? this.kind.detectors.cooldownMs!;
+      if (lastAnomalyAt === null || at - lastAnomalyAt >= cooldownMs) {
+        foretold.lastAnomalyAt = at;
+        const most = Math.max(...Object.values(contributions!));
+        const metrics = Object.keys(contributions!).filter((metric) => contributions![metric] === most);
+        out.push({ type: 'anomaly.detected', about: metrics.sort()[0] });
+      }
+    }
+    if (use?.maintenance) {
+      foretold.action = actionOf(value!, action, use.maintenance);
+      if (foretold.action !== action) out.push({ type: 'maintenance.predicted', about: `${name} ${foretold.action}` });
+    }
+    const judged = score === undefined ? value! : score / threshold!;
+    for (const rule of this.#rules)
+      if (rule.definition.metric === `predictions.${name}`) this.#judge(rule, judged, at, receivedAt, out);
   }
 
   #reading(at: number, values: Record<string, number>, receivedAt: number, out: OracleEvent[]): void {
@@ -356,6 +422,16 @@ export function difference(view: TwinView, expected: Expected): string | null {
     ['late', view.ingest.late, expected.late],
     ['maintenance', view.maintenance?.work ?? null, expected.maintenance],
     [
+      'predictions',
+      Object.fromEntries(
+        Object.entries(view.predictions).map(([name, { at, basedOn, value, score }]) => [
+          name,
+          { at: Date.parse(at), basedOn, value, score },
+        ]),
+      ),
+      expected.predictions,
+    ],
+    [
       'alerts',
       view.alerts.map(({ rule, alertId, state }) => ({ rule, alertId, acknowledged: state === 'acknowledged' })),
       expected.alerts,
@@ -377,6 +453,23 @@ export function difference(view: TwinView, expected: Expected): string | null {
     }
   }
   return null;
+}
+
+/** Up as soon as a limit is passed; down only to where each limit on the way is 5 % behind. */
+function actionOf(hours: number, before: Action, limits: NonNullable<ModelUse['maintenance']>): Action {
+  const { inspectBelowH, scheduleBelowH, stopBelowH } = limits;
+  const urgent = (slack: number): Action =>
+    hours < stopBelowH * slack
+      ? 'stop'
+      : hours < scheduleBelowH * slack
+        ? 'schedule_maintenance'
+        : hours < inspectBelowH * slack
+          ? 'inspect'
+          : 'none';
+  const order: Action[] = ['none', 'inspect', 'schedule_maintenance', 'stop'];
+  const reached = order.indexOf(urgent(1));
+  const held = Math.min(order.indexOf(before), order.indexOf(urgent(1.05)));
+  return order[Math.max(reached, held)];
 }
 
 function paneOf(at: number, paneMs: number): number {

@@ -17,6 +17,7 @@ const HOST = 'actors/runtime/host.ts';
 const CUSTODY = 'actors/runtime/custody.ts';
 const CLOSING = 'actors/runtime/closing.ts';
 const CHECKPOINT = 'actors/runtime/checkpoint.ts';
+const ASKING = 'actors/runtime/asking.ts';
 
 export const PLANTS: readonly Plant[] = [
   {
@@ -173,6 +174,83 @@ export const PLANTS: readonly Plant[] = [
         file: 'actors/placement/keeper.ts',
         find: 'await this.#look(sentAt, !this.serving);',
         replace: 'this.#lastBeatSentAt = sentAt; await this.#look(sentAt, false);',
+      },
+    ],
+  },
+  {
+    name: 'prediction-folded-twice',
+    bug: 'an answer goes into the journal twice',
+    patches: [
+      {
+        file: ASKING,
+        find: 'else shard.answers.push({ activation, plan, basedOn, prediction });',
+        replace: `else {
+      shard.answers.push({ activation, plan, basedOn, prediction });
+      shard.answers.push({ activation, plan, basedOn, prediction });
+    }`,
+      },
+    ],
+  },
+  {
+    name: 'prediction-holds-a-cut',
+    bug: 'no cut goes out while a model is asked',
+    patches: [
+      {
+        file: ASKING,
+        find: 'const answer = await within(clock, this.#predict(request), predictionDeadlineMs);',
+        replace: `let answer = null;
+      await this.#host.checkpoint.between(async () => {
+        answer = await within(clock, this.#predict(request), predictionDeadlineMs);
+      });`,
+      },
+    ],
+  },
+  {
+    name: 'answer-for-memory-that-is-gone',
+    bug: 'an answer is folded by what was asked, though the twin has left memory meanwhile and has come back',
+    patches: [
+      {
+        file: ASKING,
+        find: ' && shard.twins.get(activation.twinId) === activation',
+        replace: '',
+      },
+      {
+        file: 'actors/runtime/answer.ts',
+        find: 'shard.twins.get(activation.twinId) !== activation || ',
+        replace: '',
+      },
+    ],
+  },
+  {
+    name: 'based-on-read-late',
+    bug: 'an answer is said to be about the revision at which it came, not about the one that was asked',
+    patches: [
+      {
+        file: ASKING,
+        find: 'else shard.answers.push({ activation, plan, basedOn, prediction });',
+        replace: 'else shard.answers.push({ activation, plan, basedOn: activation.revision, prediction });',
+      },
+    ],
+  },
+  {
+    name: 'due-forgotten-when-inference-fails',
+    bug: 'twins whose question failed are not put back in line',
+    patches: [
+      {
+        file: ASKING,
+        find: 'if (isAlive(question)) this.#enqueue(this.#lineOf.get(question.plan)!, question);',
+        replace: 'if (isAlive(question)) continue;',
+      },
+    ],
+  },
+  {
+    name: 'asked-too-often',
+    bug: 'a twin is due again after its period in received time alone: what is replayed fast or comes late is asked about as often',
+    patches: [
+      {
+        file: 'actors/runtime/foretelling.ts',
+        find: 'n[H.AT] - n[p + P.AT] < everyMs || ',
+        replace: '',
       },
     ],
   },

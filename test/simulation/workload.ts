@@ -53,7 +53,9 @@ export class Workload {
   constructor(cluster: Cluster, random: Random) {
     this.#cluster = cluster;
     this.#random = random;
-    for (let i = 0; i < DEVICES; i++) this.devices.push(new Device(i, random, this.danger));
+    for (let i = 0; i < DEVICES; i++) {
+      this.devices.push(new Device(i, random, this.danger, cluster.models !== null));
+    }
   }
 
   start(): void {

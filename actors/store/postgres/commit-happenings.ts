@@ -118,6 +118,8 @@ function anomalyRows(all: readonly TwinEvent[], parameters: Parameters): string 
     .timestamp('at', (i) => rows[i].at)
     .text('field', (i) => rows[i].field)
     .float8('value', (i) => rows[i].value)
+    .text('model', (i) => rows[i].model ?? null)
+    .jsonb('contributions', (i) => (rows[i].contributions ? JSON.stringify(rows[i].contributions) : null))
     .float8('expected_lo', (i) => rows[i].expected?.[0] ?? null)
     .float8('expected_hi', (i) => rows[i].expected?.[1] ?? null)
     .float8('score', (i) => rows[i].score)

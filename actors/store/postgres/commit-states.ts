@@ -1,8 +1,11 @@
-import type { Snapshot, Summary } from '../port.ts';
+import { SNAPSHOT_KEEP_EVERY, type Snapshot, type Summary } from '../port.ts';
 import { Batch, FENCED, type Parameters } from './statement.ts';
 
-/** A replaced snapshot is kept when it lies at least so many entries after the one kept before it: time travel opens there. */
-export const SNAPSHOT_KEEP_EVERY = 50_000;
+/**
+ * A replaced snapshot is kept where replay to a moment opens: far enough after the one kept before it, and where another version
+ * of the kind goes on from it, because no other version would come to the same state.
+ */
+const KEPT = `(s.apart >= ${SNAPSHOT_KEEP_EVERY} or s.was <> s.kind_version)`;
 
 export function snapshots(all: readonly Snapshot[], parameters: Parameters): string {
   const rows = newestOf(all);
@@ -23,17 +26,17 @@ export function snapshots(all: readonly Snapshot[], parameters: Parameters): str
   // for many, and no statistics that may be missing, can make a scan of it.
   return `
 snap as materialized (
-  select ${own}, o.place, o.apart from ${batch.from('r')} left join lateral (
-    select t.ctid as place, t.revision, t.revision - coalesce(
+  select ${own}, o.place, o.apart, o.was from ${batch.from('r')} left join lateral (
+    select t.ctid as place, t.kind_version as was, t.revision, t.revision - coalesce(
       (select max(k.revision) from twin_snapshots k where k.twin = t.twin and k.revision < t.revision), 0) as apart
     from twin_snapshots t where t.twin = r.twin order by t.revision desc limit 1) o on true
   where ${FENCED} and coalesce(o.revision, 0) <= r.revision),
 snap_kept as (
   update twin_snapshots t set latest = false from snap s
-  where t.ctid = s.place and t.revision < s.revision and s.apart >= ${SNAPSHOT_KEEP_EVERY}),
+  where t.ctid = s.place and t.revision < s.revision and ${KEPT}),
 snap_dropped as (
   delete from twin_snapshots t using snap s
-  where t.ctid = s.place and t.revision < s.revision and s.apart < ${SNAPSHOT_KEEP_EVERY}),
+  where t.ctid = s.place and t.revision < s.revision and not ${KEPT}),
 snap_new as (
   insert into twin_snapshots (${columns}) select ${columns} from snap
   on conflict (twin, revision) do update set

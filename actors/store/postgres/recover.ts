@@ -47,7 +47,7 @@ function covered(twins: string): string {
   return `
   select t.twin, t.kind, coalesce(s.revision, 0) as revision, coalesce(s.floor_at, '-infinity') as floor_at
   from ${twins} left join lateral (
-    select s.revision, s.floor_at from twin_snapshots s where s.twin = t.twin and s.latest limit 1) s on true`;
+    select s.revision, s.floor_at from twin_snapshots s where s.twin = t.twin and s.latest order by s.revision desc limit 1) s on true`;
 }
 
 /** The twins of shard $1; of the keys $1. */
@@ -74,7 +74,7 @@ const LATEST_SNAPSHOTS = `
     encode(s.state, 'base64') as state, ${msOf('s.floor_at')} as "floorAt", ${msOf('s.wake_at')} as "wakeAt",
     ${msOf('s.received_at')} as "receivedAt"
   from unnest($1::int8[]) as k(twin) cross join lateral (
-    select * from twin_snapshots s where s.twin = k.twin and s.latest limit 1) s`;
+    select * from twin_snapshots s where s.twin = k.twin and s.latest order by s.revision desc limit 1) s`;
 
 const HIGHEST = 'select max(twin) as highest from twins where twin >= $1::int8 and twin < $2::int8';
 

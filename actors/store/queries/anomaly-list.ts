@@ -12,8 +12,10 @@ export interface AnomalyQuery {
   field?: string;
   /** low, medium, high; several separated by commas. */
   severity?: string;
-  /** zscore, rate, stuck, …; several separated by commas. */
+  /** zscore, rate, stuck, model; several separated by commas. */
   detector?: string;
+  /** Name of a model, or `name@version`. */
+  model?: string;
   /** What was said: `open`, `confirmed` or `rejected`. */
   review?: string;
   span: Partial<Span>;
@@ -27,14 +29,19 @@ export interface AnomalyItem {
   twin_id: string;
   kind: string;
   timestamp: string;
+  /** The metric; where a model found it, the one with the largest share. */
   field: string;
-  value: number;
+  /** Null where a model found it and the twin had no value of that metric. */
+  value: number | null;
   /** `"18-28"`; null where the detector has none. */
   expected_range: string | null;
   expected: [number, number] | null;
   score: number;
   threshold: number;
   detector: string;
+  /** `name@version`, and the share of each metric; null where no model found it. */
+  model: string | null;
+  contributions: Record<string, number> | null;
   severity: 'low' | 'medium' | 'high';
   reason: string;
   /** Null: nobody has said yet. */
@@ -54,7 +61,7 @@ interface Row extends Omit<AnomalyItem, 'timestamp' | 'expected_range' | 'expect
 }
 
 const COLUMNS =
-  'anomaly_id, twin_id, kind, at, field, value, expected_lo, expected_hi, score, threshold, detector, severity, reason, is_confirmed, root_cause, resolution, resolved_at, resolved_by, revision';
+  'anomaly_id, twin_id, kind, at, field, value, expected_lo, expected_hi, score, threshold, detector, model, contributions, severity, reason, is_confirmed, root_cause, resolution, resolved_at, resolved_by, revision';
 const REVIEWS = ['open', 'confirmed', 'rejected'];
 
 /** Throws `bad_request`, `bad_id`. */
@@ -73,6 +80,10 @@ export async function listAnomalies(sql: Sql, query: AnomalyQuery): Promise<Page
   }
   if (query.detector !== undefined)
     where.push(`detector = any(${b.add(query.detector.split(',').slice(0, 20), '::text[]')})`);
+  if (query.model !== undefined) {
+    const column = query.model.includes('@') ? 'model' : `split_part(model, '@', 1)`;
+    where.push(`${column} = ${b.add(query.model, '::text')}`);
+  }
   if (query.review !== undefined) {
     const said = oneOf('review', query.review, REVIEWS).map((word) =>
       word === 'open' ? 'is_confirmed is null' : `is_confirmed is ${word === 'confirmed'}`,
@@ -81,8 +92,9 @@ export async function listAnomalies(sql: Sql, query: AnomalyQuery): Promise<Page
   }
   if (query.span.from !== undefined) where.push(`at >= ${b.time(query.span.from)}`);
   if (query.span.to !== undefined) where.push(`at < ${b.time(query.span.to)}`);
-  const { twinId, kind, field, severity, detector, review } = query;
-  const scope = JSON.stringify(['anomalies', [twinId, kind, field, severity, detector, review].map((x) => x ?? null)]);
+  const { twinId, kind, field, severity, detector, review, model } = query;
+  const filters = [twinId, kind, field, severity, detector, review, model];
+  const scope = JSON.stringify(['anomalies', filters.map((x) => x ?? null)]);
   if (query.cursor !== undefined) {
     const [at, id] = decodeCursor(query.cursor, scope, ['time', 'text']);
     const time = b.time(at as number);

@@ -4,9 +4,11 @@ import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
 import { carrying, metricsOf, tableOf } from './history-table.ts';
 import { type BucketStatistics, type Moments, merged, statistics } from './moments.ts';
+import { type OlderReadings, trimmedTo } from './older.ts';
 import { Binder } from './page.ts';
+import { readingPages } from './readings.ts';
 import { ROLLUPS, type Rollup, rolledTo, rollupTable } from './rolled.ts';
-import { deadlineOf, inSlices } from './slices.ts';
+import { deadlineOf, inSlices, tooLong } from './slices.ts';
 import { ceilTo, DAY_MS, floorTo, HOUR_MS, iso, LATEST_MS, MINUTE_MS, type Span } from './span.ts';
 import type { TwinKey } from './twin-key.ts';
 
@@ -50,6 +52,7 @@ export async function downsample(
   kind: Kind,
   twin: TwinKey,
   query: DownsampleQuery,
+  older: OlderReadings | null = null,
 ): Promise<Downsampled> {
   const { stepMs } = query;
   const metrics = metricsOf(kind, query.metric);
@@ -64,7 +67,7 @@ export async function downsample(
       `step: ${buckets} buckets are more than ${MAX_BUCKETS}; take a step of at least ${Math.ceil((span.to - span.from) / (MAX_BUCKETS - 1))} ms or a shorter span.`,
     );
   }
-  const found = await moments(sql, clock, kind, twin, metrics, span, { stepMs, originMs: 0, rollup });
+  const found = await moments({ sql, clock, kind, twin, metrics, older }, span, { stepMs, originMs: 0, rollup });
   out.from = iso(span.from);
   out.to = iso(span.to);
   out.items = [...found.entries()]
@@ -80,9 +83,11 @@ export async function summarise(
   kind: Kind,
   twin: TwinKey,
   span: Span,
+  metric?: string,
+  older: OlderReadings | null = null,
 ): Promise<Record<string, BucketStatistics>> {
   const grid = { stepMs: span.to - span.from, originMs: span.from, rollup: 'hourly' as const };
-  const found = await moments(sql, clock, kind, twin, metricsOf(kind, undefined), span, grid);
+  const found = await moments({ sql, clock, kind, twin, metrics: metricsOf(kind, metric), older }, span, grid);
   const [only] = found.values();
   return only === undefined ? {} : inOrder(only, statistics);
 }
@@ -95,17 +100,37 @@ interface Grid {
 
 type Found = Map<number, Map<string, Moments>>;
 
-async function moments(
-  sql: Sql,
-  clock: Clock,
-  kind: Kind,
-  twin: TwinKey,
-  metrics: readonly string[] | null,
-  span: Span,
-  grid: Grid,
-): Promise<Found> {
-  const found: Found = new Map();
+interface Source {
+  sql: Sql;
+  clock: Clock;
+  kind: Kind;
+  twin: TwinKey;
+  metrics: readonly string[] | null;
+  older: OlderReadings | null;
+}
+
+/** How often retention may drop what is being read before the reader gives up. */
+const MOST_TRIES = 5;
+
+async function moments(source: Source, span: Span, grid: Grid): Promise<Found> {
+  const { sql, clock, twin, older } = source;
   const deadline = deadlineOf(clock);
+  for (let tries = 1; ; tries++) {
+    const trimmed = older === null ? 0 : await trimmedTo(sql, twin.twin);
+    const found = await momentsOnce(source, span, grid, trimmed, deadline);
+    // Readings that retention has dropped meanwhile may be missing: now they are in the archive.
+    if (older === null || tries === MOST_TRIES || (await trimmedTo(sql, twin.twin)) === trimmed) return found;
+  }
+}
+
+async function momentsOnce(source: Source, span: Span, grid: Grid, trimmed: number, deadline: number): Promise<Found> {
+  const { sql, kind, twin, metrics } = source;
+  const found: Found = new Map();
+  const raw = async ({ from, to }: Span) => {
+    const border = Math.min(Math.max(from, trimmed), to);
+    if (from < border) await olderMoments(source, { from, to: border }, grid, deadline, found);
+    await rawMoments(source, { from: border, to }, grid, deadline, found);
+  };
   let rawFrom = span.from;
   if (grid.rollup !== null) {
     const unitMs = ROLLUPS[grid.rollup];
@@ -113,12 +138,12 @@ async function moments(
     const lo = ceilTo(span.from, unitMs);
     const hi = floorTo(Math.min(span.to, reliable[grid.rollup]), unitMs);
     if (lo < hi) {
-      await rawMoments(sql, clock, kind, twin, metrics, { from: span.from, to: lo }, grid, deadline, found);
+      await raw({ from: span.from, to: lo });
       await rolledMoments(sql, kind, twin, metrics, { from: lo, to: hi }, grid, found);
       rawFrom = hi;
     }
   }
-  await rawMoments(sql, clock, kind, twin, metrics, { from: rawFrom, to: span.to }, grid, deadline, found);
+  await raw({ from: rawFrom, to: span.to });
   return found;
 }
 
@@ -137,11 +162,7 @@ function bucketOf(column: string, grid: Grid, binder: Binder): string {
 }
 
 async function rawMoments(
-  sql: Sql,
-  clock: Clock,
-  kind: Kind,
-  twin: TwinKey,
-  metrics: readonly string[] | null,
+  { sql, clock, kind, twin, metrics }: Source,
   span: Span,
   grid: Grid,
   deadline: number,
@@ -150,6 +171,51 @@ async function rawMoments(
   await inSlices(clock, span, { firstMs: DAY_MS, unitMs: MINUTE_MS, deadline }, async (slice) => {
     for (const row of await rawSlice(sql, kind, twin, metrics, slice, grid)) add(found, row);
   });
+}
+
+/** Of a span below what the database has whole: reading by reading. */
+async function olderMoments(
+  { sql, clock, kind, twin, metrics, older }: Source,
+  span: Span,
+  grid: Grid,
+  deadline: number,
+  found: Found,
+): Promise<void> {
+  const names = kind.openMetrics ? null : (metrics ?? kind.metricNames);
+  for await (const rows of readingPages(sql, kind, twin, { metrics, span, pageRows: OLDER_PAGE }, older)) {
+    if (clock.monotonic() > deadline) throw tooLong();
+    for (const row of rows) {
+      const bucket = floorTo(row.at.getTime() - grid.originMs, grid.stepMs) + grid.originMs;
+      if (names === null) one(found, bucket, row.metric!, row.value!);
+      else
+        for (const name of names) {
+          const value = row[name];
+          if (typeof value === 'number') one(found, bucket, name, value);
+        }
+    }
+  }
+}
+
+const OLDER_PAGE = 5_000;
+
+/** One value more, after Welford. */
+function one(found: Found, bucket: number, metric: string, value: number): void {
+  let byMetric = found.get(bucket);
+  if (byMetric === undefined) {
+    byMetric = new Map();
+    found.set(bucket, byMetric);
+  }
+  const m = byMetric.get(metric);
+  if (m === undefined) {
+    byMetric.set(metric, { count: 1, mean: value, m2: 0, min: value, max: value });
+    return;
+  }
+  m.count++;
+  const delta = value - m.mean;
+  m.mean += delta / m.count;
+  m.m2 += delta * (value - m.mean);
+  if (value < m.min) m.min = value;
+  if (value > m.max) m.max = value;
 }
 
 async function rawSlice(

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { TwinmeshError } from '../../protocol/errors.ts';
 import type { Kind } from '../../protocol/kind.ts';
 import { METRIC_PATTERN } from '../../protocol/twin-id.ts';
@@ -87,11 +88,42 @@ export function carrying(kind: Kind, r: string, only: readonly string[] | null, 
 function tieOf(kind: Kind, r: string): string[] {
   return [
     `coalesce(${r}.revision, 0)`,
-    `coalesce(${r}.key, '')`,
+    // By bytes, whatever the database collates by: what is merged with these rows elsewhere has to be in the same order.
+    `coalesce(${r}.key, '') collate "C"`,
     `coalesce(${r}.seq, -9007199254740991)`,
-    `coalesce(${r}.sensor, '')`,
-    setOf(kind, r),
+    `coalesce(${r}.sensor, '') collate "C"`,
+    `(${setOf(kind, r)}) collate "C"`,
   ];
+}
+
+/** Which metrics a reading has, as the database tells it (`o_set`), for a row that comes from elsewhere. */
+export function setOfRow(kind: Kind, row: Record<string, unknown>): string {
+  if (!kind.openMetrics) return kind.metricNames.map((name) => ((row[name] ?? null) === null ? '1' : '0')).join('');
+  const all = row.metric_set as string | null;
+  return `${row.metric},${all === null ? '' : createHash('md5').update(all).digest('hex')}`;
+}
+
+/** Order of two rows of one twin, as `orderOf` has it. */
+export function compareRows(a: HistoryRow, b: HistoryRow): number {
+  return (
+    a.at.getTime() - b.at.getTime() ||
+    (a.revision ?? 0) - (b.revision ?? 0) ||
+    compareText(a.key ?? '', b.key ?? '') ||
+    (a.seq ?? Number.MIN_SAFE_INTEGER) - (b.seq ?? Number.MIN_SAFE_INTEGER) ||
+    compareText(a.sensor ?? '', b.sensor ?? '') ||
+    compareText(a.o_set, b.o_set)
+  );
+}
+
+function compareText(a: string, b: string): number {
+  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/** `carrying`, of a row at hand. */
+export function carries(kind: Kind, only: readonly string[] | null, row: HistoryRow): boolean {
+  if (kind.openMetrics) return only === null || only.includes(row.metric!);
+  if (only === null || only.length === kind.metricNames.length) return true;
+  return only.some((name) => (row[name] ?? null) !== null);
 }
 
 export const TIE_TYPES: readonly CursorKeyType[] = ['integer', 'text', 'integer', 'text', 'text'];

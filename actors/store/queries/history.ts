@@ -1,19 +1,9 @@
 import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
-import {
-  behind,
-  carrying,
-  columnsOf,
-  type HistoryItem,
-  type HistoryRow,
-  historyItem,
-  metricsOf,
-  orderOf,
-  TIE_TYPES,
-  tableOf,
-  tieKeys,
-} from './history-table.ts';
-import { Binder, type CursorKey, decodeCursor, encodeCursor, limitOf, type Page, pageOf } from './page.ts';
+import { type HistoryItem, type HistoryRow, historyItem, metricsOf, TIE_TYPES, tieKeys } from './history-table.ts';
+import type { OlderReadings } from './older.ts';
+import { type CursorKey, decodeCursor, encodeCursor, limitOf, type Page, pageOf } from './page.ts';
+import { type Place, readingPages } from './readings.ts';
 import type { Span } from './span.ts';
 import type { TwinKey } from './twin-key.ts';
 
@@ -30,25 +20,36 @@ export interface HistoryQuery {
   order?: 'asc' | 'desc';
 }
 
-/** One page, through the index (twin, at). Throws `bad_request`. */
-export async function rawHistory(sql: Sql, kind: Kind, twin: TwinKey, query: HistoryQuery): Promise<Page<HistoryItem>> {
+/** One page, through the index (twin, at), and from the archive below what the database has. Throws `bad_request`. */
+export async function rawHistory(
+  sql: Sql,
+  kind: Kind,
+  twin: TwinKey,
+  query: HistoryQuery,
+  older: OlderReadings | null = null,
+): Promise<Page<HistoryItem>> {
   const limit = limitOf(query.limit, 1_000, 5_000);
   const metrics = metricsOf(kind, query.metric);
   const descending = query.order === 'desc';
   const scope = JSON.stringify(['history', twin.twin, metrics, descending]);
-  const binder = new Binder();
-  const where = [`r.twin = ${binder.add(twin.twin, '::bigint')}`, carrying(kind, 'r', metrics, binder)];
-  if (query.span.from !== undefined) where.push(`r.at >= ${binder.time(query.span.from)}`);
-  if (query.span.to !== undefined) where.push(`r.at < ${binder.time(query.span.to)}`);
+  let after: Place | undefined;
   if (query.cursor !== undefined) {
     const [at, ...tie] = decodeCursor(query.cursor, scope, ['time', ...TIE_TYPES]) as [number, ...CursorKey[]];
-    where.push(behind(kind, 'r', descending, { at, tie }, binder));
+    after = { at, tie };
   }
-  const rows = await sql.query<HistoryRow>(
-    `select ${columnsOf(kind, 'r', metrics)} from ${tableOf(kind)} r where ${where.join(' and ')}
-     order by ${orderOf(kind, 'r', descending)} limit ${limit + 1}`,
-    binder.values,
-  );
+  const wanted = limit + 1;
+  const rows: HistoryRow[] = [];
+  const { span } = query;
+  for await (const page of readingPages(
+    sql,
+    kind,
+    twin,
+    { metrics, span, descending, after, pageRows: wanted },
+    older,
+  )) {
+    rows.push(...page.slice(0, wanted - rows.length));
+    if (rows.length === wanted) break;
+  }
   return pageOf(
     rows,
     limit,

@@ -12,6 +12,8 @@ import type { StepResult } from './rollup.ts';
  *      and entries up to its revision.
  *  T2  Readings go only when their hours and days are in the rollups, and `trimmed_to` says so before the first one goes.
  *  T3  Events stay until every sink that has a cursor in their shard has passed them.
+ *  T4  Where there is an archive, a day of a twin goes only when the archive has every row of it that the statement sees, or
+ *      would not keep it any longer (queries/archive.ts A2).
  */
 const ROWS_A_TWIN = 2_000;
 
@@ -23,6 +25,7 @@ export async function dropReadings(
   cutoffMs: number,
   after: number,
   twins: number,
+  archive: RetentionArchive | null = null,
 ): Promise<StepResult> {
   const b = new Binder();
   const table = tableOf(kind);
@@ -39,7 +42,7 @@ export async function dropReadings(
        join twin_snapshots s on s.twin = t.twin and s.latest
        cross join lateral (
          select date_bin(interval '1 day', least(${b.time(cutoffMs)}, s.floor_at, ${covered('h')}, ${covered('d')}), 'epoch') as bound
-       ) b
+       ) ${archive === null ? 'b' : `open ${archivedBound(table, name, archive, b)}`}
        where t.kind = ${name} and t.twin > ${b.add(after, '::bigint')}
          and not exists (select from rollup_dirty x where x.kind = ${name} and x.twin = t.twin and x.at < b.bound)
          and exists (select from ${table} r where r.twin = t.twin and r.at < b.bound)
@@ -51,13 +54,40 @@ export async function dropReadings(
          select due.twin, due.bound,
            (select x.at from ${table} x where x.twin = due.twin and x.at < due.bound order by x.at offset ${ROWS_A_TWIN - 1} limit 1) as upto
          from due
-       ) u where r.twin = u.twin and r.at < u.bound and r.at <= coalesce(u.upto, u.bound) returning 1
-     )
+       ) u where r.twin = u.twin and r.at < u.bound and r.at <= coalesce(u.upto, u.bound) returning r.twin, r.at
+     )${archive === null ? '' : `, ${fewer(name)}`}
      select (select count(*) from fence) > 0 as taken, (select count(*) from due) as worked, (select count(*) from gone) as rows,
        (select coalesce(max(twin), 0) from due) as last`,
     b.values,
   );
   return row;
+}
+
+/** Of an archive: days before this are not kept there, so they may go without having been written. */
+export interface RetentionArchive {
+  expiredBeforeMs: number;
+}
+
+/** T4: the oldest day that a twin has rows of, if it may go; null else. */
+function archivedBound(table: string, name: string, archive: RetentionArchive, b: Binder): string {
+  return `cross join lateral (
+         select date_bin('1 day', min(r.at), 'epoch') as day from ${table} r where r.twin = t.twin and r.at < open.bound
+       ) oldest
+       cross join lateral (
+         select case when oldest.day < ${b.time(archive.expiredBeforeMs)} or (
+           select count(*) from ${table} r where r.twin = t.twin and r.at >= oldest.day and r.at < oldest.day + interval '1 day'
+         ) = (select a.rows from archive_rows a where a.kind = ${name} and a.twin = t.twin and a.day = oldest.day)
+         then oldest.day + interval '1 day' end as bound
+       ) b`;
+}
+
+/** What is dropped is counted no more. */
+function fewer(name: string): string {
+  return `fewer as (
+       update archive_rows a set rows = a.rows - g.rows
+       from (select gone.twin, date_bin('1 day', gone.at, 'epoch') as day, count(*) as rows from gone group by 1, 2) g
+       where a.kind = ${name} and a.twin = g.twin and a.day = g.day returning 1
+     )`;
 }
 
 /**

@@ -25,16 +25,16 @@ export async function inSlices(
   for (let from = span.from; from < span.to; ) {
     const to = Math.min(span.to, Math.max(floorTo(from + sliceMs, unitMs), floorTo(from, unitMs) + unitMs));
     const startedAt = clock.monotonic();
-    if (startedAt > deadline) {
-      throw new TwinmeshError(
-        'deadline_exceeded',
-        'The history asked for takes too long to read; ask for a shorter span.',
-      );
-    }
+    if (startedAt > deadline) throw tooLong();
     await read({ from, to });
     const tookMs = clock.monotonic() - startedAt;
     from = to;
     if (tookMs > SLICE_GOAL_MS) sliceMs = Math.max(unitMs, Math.floor(sliceMs / 2));
     else if (tookMs < SLICE_GOAL_MS / 4) sliceMs *= 4;
   }
+}
+
+export function tooLong(): TwinmeshError {
+  const message = 'The history asked for takes too long to read; ask for a shorter span.';
+  return new TwinmeshError('deadline_exceeded', message);
 }

@@ -1,7 +1,7 @@
 import { type Clock, sleep } from '../../protocol/clock.ts';
 import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
-import { dropEntries, dropEvents, dropReadings } from './retention.ts';
+import { dropEntries, dropEvents, dropReadings, type RetentionArchive } from './retention.ts';
 import type { Rollup } from './rolled.ts';
 import { closeBuckets, mend, openRollups, type StepResult, settle, stepNoOf } from './rollup.ts';
 import { DAY_MS, floorTo, MINUTE_MS } from './span.ts';
@@ -55,12 +55,12 @@ export async function rollUp(sql: Sql, clock: Clock, kind: Kind, options: RoundO
   return round;
 }
 
-/** Drops readings of one kind that are older than `keepMs`, after its rollups are complete. */
+/** Drops readings of one kind that are older than `keepMs`, after its rollups are complete; with an archive what it has. */
 export async function retain(
   sql: Sql,
   clock: Clock,
   kind: Kind,
-  options: { keepMs: number; signal?: AbortSignal },
+  options: { keepMs: number; archive?: RetentionArchive | null; signal?: AbortSignal },
 ): Promise<Round> {
   const round: Round = { complete: false, steps: 0, rows: 0 };
   const cutoffMs = floorTo(clock.now() - options.keepMs, DAY_MS);
@@ -68,7 +68,7 @@ export async function retain(
   const pace = new Pace(clock, round, options.signal);
   pace.stepNo = await stepNoOf(sql, kind);
   round.complete = await pace.run(
-    (stepNo, after, size) => dropReadings(sql, kind, stepNo, cutoffMs, after, size),
+    (stepNo, after, size) => dropReadings(sql, kind, stepNo, cutoffMs, after, size, options.archive),
     'rounds',
   );
   return round;

@@ -9,10 +9,20 @@ import { nothingLost } from './nothing-lost.ts';
 import { nothingTwice } from './nothing-twice.ts';
 import { oneWriter } from './one-writer.ts';
 import { order } from './order.ts';
+import { predictions } from './predictions.ts';
 import { replay } from './replay.ts';
 import { rolling } from './rolling.ts';
 
-export const CHECKERS: readonly Checker[] = [nothingLost, nothingTwice, order, oneWriter, rolling, events, replay];
+export const CHECKERS: readonly Checker[] = [
+  nothingLost,
+  nothingTwice,
+  order,
+  oneWriter,
+  rolling,
+  events,
+  replay,
+  predictions,
+];
 
 export interface Verdict {
   name: string;

@@ -29,6 +29,7 @@ export function possible({ mesh }: Pick<Scene, 'mesh'>, wanted: readonly string[
     // A node that does everything is a host.
     ingest: options.layout === 'split',
     gateway: options.layout === 'split',
+    inference: options.layout === 'split',
     postgres: true,
     nats: servers.nats !== null,
     mosquitto: true,

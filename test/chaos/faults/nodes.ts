@@ -4,7 +4,7 @@ import type { Direction } from '../network.ts';
 import type { ChaosNode } from '../node.ts';
 
 /** What happens to a node: it dies, stands still, is cut off, or its clock is set. */
-const NODES: readonly Target[] = ['host', 'ingest', 'gateway'];
+const NODES: readonly Target[] = ['host', 'ingest', 'gateway', 'inference'];
 
 function victim({ mesh, random }: Scene, role: Target): ChaosNode {
   return pick(
@@ -80,10 +80,49 @@ function clock(target: Target, minutes: number): Fault {
   };
 }
 
-export const NODE_FAULTS: readonly Fault[] = NODES.flatMap((target) => [
+/** All nodes of the role get a tenth of a processor each: they answer, and late. */
+function slow(target: Target): Fault {
+  return {
+    name: 'slow',
+    target,
+    async inject({ mesh, random }) {
+      const nodes = mesh.withRole(target).filter((node) => node.running);
+      const ms = between(3_000, 5_000, random);
+      const until = performance.now() + ms;
+      while (performance.now() < until) {
+        for (const node of nodes) node.signal('SIGSTOP');
+        await sleep(450);
+        for (const node of nodes) node.signal('SIGCONT');
+        await sleep(50);
+      }
+      return `${nodes.length} nodes, ${Math.round(ms)} ms`;
+    },
+  };
+}
+
+/** Nobody is left who answers for models. */
+function allKilled(target: Target): Fault {
+  return {
+    name: 'kill -9 of all',
+    target,
+    async inject({ mesh, random }) {
+      const nodes = mesh.withRole(target).filter((node) => node.running);
+      await Promise.all(nodes.map((node) => node.kill()));
+      const downMs = between(3_000, 5_000, random);
+      await sleep(downMs);
+      for (const node of nodes) node.start();
+      await Promise.all(nodes.map((node) => node.ready()));
+      return `${nodes.length} nodes, ${Math.round(downMs)} ms down`;
+    },
+  };
+}
+
+const ANY_NODE: readonly Fault[] = NODES.flatMap((target) => [
   kill(target),
   pause(target),
   ...Object.keys(DIRECTIONS).map((words) => partition(target, words)),
   clock(target, 5),
   clock(target, -5),
 ]);
+
+export const NODE_FAULTS: readonly Fault[] = [...ANY_NODE, slow('inference'), allKilled('inference')];

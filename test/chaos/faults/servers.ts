@@ -6,7 +6,7 @@ import type { Direction } from '../network.ts';
 import { copyFolder } from '../servers.ts';
 
 /** What happens to a server of any kind: it dies, restarts, stands still, is cut off, or its disk stalls. */
-type Stoppable = Exclude<Target, 'host' | 'ingest' | 'gateway'>;
+type Stoppable = Exclude<Target, 'host' | 'ingest' | 'gateway' | 'inference'>;
 
 interface Running {
   readonly pid: number | null;

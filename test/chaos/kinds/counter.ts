@@ -21,7 +21,7 @@ String.prototype.replaceAll = function (this: string, ...args: Parameters<typeof
 
 export default defineTwin({
   kind: 'counter',
-  version: 1,
+  version: 2,
   title: 'Counter',
   description: 'A simulated asset that numbers its readings.',
   metrics: {
@@ -82,6 +82,9 @@ export default defineTwin({
       message: POISON_MESSAGE,
     },
   ],
+  models: {
+    level: { model: 'counter-level', inputs: ['load', 'temperature'], everyMs: 1_000 },
+  },
   silentAfterMs: 60_000,
   graph: { type: 'Counter' },
   digest: () => '',

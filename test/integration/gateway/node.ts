@@ -15,6 +15,7 @@ import { insertKey } from '../../../services/keys/store.ts';
 import keys from '../../../services/keys.service.ts';
 import kinds from '../../../services/kinds.service.ts';
 import { openParts, type Parts } from '../../../services/parts.ts';
+import replay from '../../../services/replay.service.ts';
 import streams from '../../../services/streams.service.ts';
 import twins from '../../../services/twins.service.ts';
 import { emptyDatabase } from '../../servers/embedded.ts';
@@ -52,7 +53,7 @@ export interface HttpAnswer {
   json: any;
 }
 
-export const GATEWAY_SERVICES = [audit, health, keys, kinds, streams, twins] as unknown as ServiceSchema[];
+export const GATEWAY_SERVICES = [audit, health, keys, kinds, replay, streams, twins] as unknown as ServiceSchema[];
 
 /** With `parts` it runs on those of another node, which stays their owner. */
 export async function startGateway(

@@ -7,6 +7,7 @@ import { NothingLost } from './p2-nothing-lost.ts';
 import { NothingTwice } from './p3-nothing-twice.ts';
 import { ReplayEqualsLive } from './p4-replay-equals-live.ts';
 import { TelemetryNeverWaits } from './p5-telemetry-never-waits.ts';
+import { Predictions } from './predictions.ts';
 import { Progress } from './progress.ts';
 import { Reads } from './reads.ts';
 import { Rolling } from './rolling.ts';
@@ -19,6 +20,7 @@ export function checkers(cluster: Cluster): Checker[] {
     new NothingTwice(cluster),
     new ReplayEqualsLive(cluster),
     new TelemetryNeverWaits(cluster),
+    new Predictions(cluster),
     new Progress(cluster),
     new Rolling(cluster),
     new Alerts(cluster),

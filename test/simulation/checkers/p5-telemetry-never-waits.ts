@@ -4,11 +4,11 @@ import type { Cluster } from '../cluster.ts';
 /** How long a reading may take from the log to its commit while nothing but a luxury is out of order, ms. */
 const PATIENCE_MS = 3_000;
 
-/** P5: while sinks are slow or down and nothing else is wrong, telemetry goes on as ever. */
+/** P5: while sinks or models are slow, silent or down and nothing else is wrong, telemetry goes on as ever. */
 export class TelemetryNeverWaits implements Checker {
   readonly name = 'p5-telemetry-never-waits';
   readonly #cluster: Cluster;
-  /** Since when nothing but the sink has been out of order; null: something else is. */
+  /** Since when nothing but the sink or the models have been out of order; null: something else is. */
   calmSince: number | null = null;
 
   constructor(cluster: Cluster) {
@@ -25,7 +25,7 @@ export class TelemetryNeverWaits implements Checker {
       if (!oldest) continue;
       const waitedMs = log.nowMs - oldest.appendedAt;
       if (waitedMs > PATIENCE_MS) {
-        trace.fail(this.name, `shard ${shard}: a message waits for ${waitedMs} ms while only the sink is out of order`);
+        trace.fail(this.name, `shard ${shard}: a message waits for ${waitedMs} ms while only a luxury is out of order`);
       }
     }
   }

@@ -32,9 +32,7 @@ export class Progress implements Checker {
         return `shard ${shard} has events to deliver: ${sink.passed[shard]} of ${history.events[shard].length}`;
       }
     }
-    const overdue = this.#overdue();
-    if (overdue) return overdue;
-    return null;
+    return this.#overdue() ?? this.#unanswered();
   }
 
   /** Wake-ups that nobody has seen to. Wall clocks are right again when this is asked. */
@@ -43,6 +41,21 @@ export class Progress implements Checker {
     for (const { twinId, oracle } of this.#cluster.history.twins.values()) {
       if (oracle.wakeAt !== null && oracle.wakeAt <= now)
         return `${twinId} waits for a tick since ${oracle.wakeAt - now} ms`;
+    }
+    return null;
+  }
+
+  /** Twins in memory that models are to be asked about: the models answer again when this is asked. */
+  #unanswered(): string | null {
+    if (this.#cluster.models === null) return null;
+    for (const { name, host } of this.#cluster.nodes.values()) {
+      for (const shard of host.custody.shards.values()) {
+        for (const { twinId } of shard.twins.values()) {
+          const oracle = this.#cluster.history.twins.get(twinId)?.oracle;
+          const due = oracle?.kind.predictionNames.find((prediction) => oracle.isDue(prediction));
+          if (due !== undefined) return `${twinId} in ${name} is due for ${due}`;
+        }
+      }
     }
     return null;
   }

@@ -107,8 +107,9 @@ describe('settings', () => {
   );
 
   it('note what has no effect', () => {
-    expect(loadSettings({ MODEL_PATH: '/models' }).notices).toEqual([expect.stringContaining('MODEL_PATH')]);
+    expect(loadSettings({ FILTER_TODAY_ONLY: '1' }).notices).toEqual([expect.stringContaining('FILTER_TODAY_ONLY')]);
     expect(loadSettings({ AWS_ACCESS_KEY_ID: 'AKIA' }).notices).toEqual([]);
+    expect(loadSettings({ MODEL_PATH: '/models' })).toMatchObject({ modelsDir: '/models', notices: [] });
     const both = loadSettings({ DATABASE_URL: 'postgres://u@a/d', PG_HOST: 'b', MQTT_URL: 'mqtt://a', MQTT_HOST: 'b' });
     expect(both).toMatchObject({ databaseUrl: 'postgres://u@a/d', mqttUrl: 'mqtt://a' });
     expect(both.notices).toHaveLength(2);

@@ -56,6 +56,79 @@ describe('events over MQTT', () => {
     expect(only('anomaly.detected', body, 'mote:4').body).not.toHaveProperty('machine_id');
   });
 
+  it('are anomalies of models in the same shape, with the share of each metric', () => {
+    const body = {
+      prediction: 'anomaly',
+      model: 'machine-anomaly@1.0.0',
+      score: 3,
+      threshold: 1,
+      field: 'vibration',
+      value: 4.1,
+      contributions: { vibration: 0.9000001, power: 0.1, pressure: -1e-9 },
+      detector: 'model',
+      severity: 'medium',
+      reason: 'unlike what the model knows',
+      expected: null,
+    };
+    const { topic, body: sent } = only('anomaly.detected', body);
+    expect(topic).toBe('twins/machine/M1/events/anomaly-detected');
+    expect(sent).toMatchObject({
+      machine_id: 'M1',
+      anomaly_score: 3,
+      threshold: 1,
+      is_anomaly: true,
+      confidence: 0.75,
+      model_version: 'machine-anomaly@1.0.0',
+      field: 'vibration',
+      value: 4.1,
+      prediction: 'anomaly',
+    });
+    const shares = Object.values<number>(sent.feature_contributions);
+    expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 12);
+    expect(Math.min(...shares)).toBe(0);
+    // A model that cannot say why still names the metric.
+    expect(only('anomaly.detected', { ...body, contributions: {} }).body.feature_contributions).toEqual({
+      vibration: 1,
+    });
+  });
+
+  it('are predicted maintenance in the shape that consumers of maintenance-predictions know', () => {
+    const { topic, body } = only('maintenance.predicted', {
+      prediction: 'rul',
+      model: 'machine-rul@1.2.0',
+      value: 120.5,
+      unit: 'h',
+      hours: 120.5,
+      interval: [90, 150],
+      hoursInterval: [90, 150],
+      action: 'schedule_maintenance',
+      priority: 'high',
+    });
+    expect(topic).toBe('twins/machine/M1/events/maintenance-predictions');
+    expect(Object.keys(body).slice(0, 8)).toEqual([
+      'event_id',
+      'timestamp',
+      'machine_id',
+      'predicted_rul_hours',
+      'confidence_interval',
+      'recommended_action',
+      'priority',
+      'model_version',
+    ]);
+    expect(body).toMatchObject({
+      event_id: 'machine:M1~7~0',
+      timestamp: '2026-01-01T00:00:00.000Z',
+      machine_id: 'M1',
+      predicted_rul_hours: 120.5,
+      confidence_interval: [90, 150],
+      recommended_action: 'schedule_maintenance',
+      priority: 'high',
+      model_version: 'machine-rul@1.2.0',
+    });
+    const other = only('maintenance.predicted', { hours: 1, action: 'stop' }, 'battery:EV-1').body;
+    expect([other.twin_id, other.machine_id]).toEqual(['battery:EV-1', undefined]);
+  });
+
   it.each([
     ['alert.raised', 'raised'],
     ['alert.silenced', 'raised'],

@@ -66,7 +66,7 @@ describe('the kinds of the project', () => {
   });
 
   it('are four, in order of name', () => {
-    expect(registry.all().map((kind) => kind.kind)).toEqual(['battery', 'device', 'machine', 'mote']);
+    expect(registry.all().map((kind) => kind.kind)).toEqual(['battery', 'device', 'machine', 'mote', 'turbofan']);
     expect(registry.get('mote').title).toBe('Sensor mote');
     expect(registry.has('boat')).toBe(false);
     expect(() => registry.get('boat')).toThrow(expect.objectContaining({ code: 'unknown_kind' }));
@@ -107,6 +107,7 @@ describe('the kinds of the project', () => {
       ev_battery_telemetry: 'battery',
       'sensor-readings': 'machine',
       sensor_readings: 'mote',
+      'turbofan-cycles': 'turbofan',
     });
     expect(registry.byKafkaTopic('other')).toEqual([]);
     expect(registry.httpPaths()).toEqual(['/api/data']);
@@ -121,6 +122,7 @@ describe('the kinds of the project', () => {
       'iot/data',
       'factory/machines/+/readings',
       'building/motes/+/readings',
+      'factory/turbofans/+/cycles',
     ]);
   });
 });
@@ -129,7 +131,7 @@ describe('a kind file dropped into a folder', () => {
   it('is in registry, tables, thing model and simulator, no other file touched', async () => {
     const registry = await loadKinds([await folderWith({ 'wind-turbine.ts': TURBINE, 'README.md': '# not a kind' })]);
     const kind = registry.get('wind_turbine');
-    expect(registry.all()).toHaveLength(5);
+    expect(registry.all()).toHaveLength(6);
     expect(registry.byMqttTopic('wind/W9/data')).toMatchObject([{ topicId: 'W9' }]);
     expect(registry.byMqttTopic('wind/all')).toMatchObject([{ topicId: undefined }]);
     expect(registry.byHttpPath('/wind')[0].kind).toBe(kind);

@@ -149,6 +149,52 @@ describe('machine scenarios', () => {
     expect(lost).toBeLessThan(0.4);
   });
 
+  it('wear_out wears the bearing with the load until it fails, and is mended after', () => {
+    const asset = create(0);
+    asset.next(T0);
+    expect(asset.truth()).toMatchObject({ damage: 0, hoursToFailure: 10_000 });
+    asset.inject('wear_out', 1);
+    let failedAt = 0;
+    let before = Number.POSITIVE_INFINITY;
+    for (let at = T0 + 10_000; failedAt === 0 && at < T0 + 8 * HOUR; at += 10_000) {
+      asset.next(at);
+      const { damage, hoursToFailure } = asset.truth();
+      expect(hoursToFailure).toBeLessThanOrEqual(before);
+      before = hoursToFailure;
+      if (hoursToFailure === 0) {
+        expect(damage).toBeCloseTo(1, 9);
+        failedAt = at;
+      }
+    }
+    // an hour at the mean load; full load is half as much again, idling lasts long
+    expect(failedAt - T0).toBeGreaterThan(0.6 * HOUR);
+    expect(extreme(run(asset, failedAt + 60_000, 60_000), 'vibration', 'max')).toBeGreaterThan(2.5);
+    run(asset, failedAt + 120_000, 20 * 60_000);
+    expect(asset.truth()).toMatchObject({ damage: 0, hoursToFailure: 10_000 });
+  });
+
+  it('take a life and the share used of it for training, and nothing else', () => {
+    const { create: make } = machine.simulator!;
+    const worn = make({ seed: 1, index: 0, parameters: { log10_life_h: 2, used: 0.9 } });
+    worn.next(T0);
+    expect(worn.truth().hoursToFailure).toBeCloseTo(10, 3);
+    expect(worn.truth().damage).toBeCloseTo(Math.expm1(3.6) / Math.expm1(4), 3);
+    expect(() => make({ seed: 1, index: 0, parameters: { wear: 1 } })).toThrow(
+      expect.objectContaining({ code: 'bad_request' }),
+    );
+  });
+
+  it('bearing_wear says how long it would take at its pace', () => {
+    const asset = create(0);
+    asset.next(T0);
+    asset.inject('bearing_wear', 0.5);
+    asset.next(T0 + 2_000);
+    // 20 minutes from nothing to the whole: half severity takes twice the ramp
+    expect(asset.truth().hoursToFailure).toBeCloseTo(1 / 3, 2);
+    run(asset, T0 + 4_000, 5 * 60_000);
+    expect(asset.truth().hoursToFailure).toBeCloseTo(0.25, 2);
+  });
+
   it('end, and the machine is mended', () => {
     const asset = create(0);
     asset.next(T0);

@@ -85,6 +85,8 @@ describe('messages on the wire', () => {
       kind: 'turbine',
       metrics: { rpm: { unit: 'rpm', min: 0, max: 5000 }, yaw: { unit: '°', min: -180, max: 180 } },
       detectors: {},
+      models: undefined,
+      features: undefined,
       rules: [],
       formats: [
         {

@@ -33,6 +33,17 @@ function statusOf(change: Partial<HostStatus> = {}): HostStatus {
     twins: { resident: 5 },
     stale: null,
     counters,
+    inference: {
+      asked: 0,
+      answered: 0,
+      refused: 0,
+      dropped: 0,
+      failed: 0,
+      throttled: 0,
+      waiting: 0,
+      failingSince: null,
+      failing: [],
+    },
     ...change,
   };
 }
@@ -49,7 +60,14 @@ function rows(found: { kind: string; id: string; reported: Record<string, number
     asked,
     async query<Row>(text: string, params: readonly unknown[] = []): Promise<Row[]> {
       asked.push(text);
-      if (text.includes('anomaly_events')) return [{ confirmed: judged[0], rejected: judged[1] }] as Row[];
+      if (text.includes('anomaly_events')) {
+        const by = { kind: 'battery', detector: 'model', model: 'battery-failure@1.0.0' };
+        const rest = { kind: 'battery', detector: 'zscore', model: '' };
+        return [
+          { ...by, confirmed: judged[0] - 1, rejected: judged[1] },
+          { ...rest, confirmed: 1, rejected: 0 },
+        ] as Row[];
+      }
       if (text.includes('jsonb_each_text')) return [] as Row[];
       if (text.includes('count(*)')) {
         const kinds = [...new Set(found.map((twin) => twin.kind))];
@@ -131,6 +149,8 @@ describe('metrics', () => {
 });
 
 describe('gauges of twins', () => {
+  // what models say has gauges and a look of its own
+  const plain = { ...battery, models: undefined };
   const two = [
     { kind: 'battery', id: 'EV-001', reported: { soc: 81.5 } },
     { kind: 'battery', id: 'EV-002', reported: { soc: 40 } },
@@ -141,7 +161,7 @@ describe('gauges of twins', () => {
 
   it('have the names and the label that the outside expects', async () => {
     const metrics = new Metrics(systemClock);
-    metrics.followFleet({ sql: rows(fleet), kinds: [battery, machine], maxTwins: 2 });
+    metrics.followFleet({ sql: rows(fleet), kinds: [plain, machine], maxTwins: 2 });
     expect(await sampleOf(metrics, 'battery_soc_percent{battery_id="EV-001"}')).toBe(81.5);
     expect(await sampleOf(metrics, 'twinmesh_twins{kind="battery",health="ok",online="true"}')).toBe(2);
     metrics.close();
@@ -149,7 +169,7 @@ describe('gauges of twins', () => {
 
   it('give way to aggregates above the cap', async () => {
     const metrics = new Metrics(systemClock);
-    metrics.followFleet({ sql: rows(fleet), kinds: [battery, machine], maxTwins: 1 });
+    metrics.followFleet({ sql: rows(fleet), kinds: [plain, machine], maxTwins: 1 });
     expect(await metrics.text()).not.toContain('battery_id="EV-001"');
     expect(await sampleOf(metrics, 'twinmesh_twins{kind="battery",health="ok",online="true"}')).toBe(2);
     metrics.close();
@@ -158,8 +178,10 @@ describe('gauges of twins', () => {
   it('take one look at the store for a scrape interval', async () => {
     const metrics = new Metrics(systemClock);
     const sql = rows(fleet, [3, 1]);
-    metrics.followFleet({ sql, kinds: [battery], maxTwins: 10 });
+    metrics.followFleet({ sql, kinds: [plain], maxTwins: 10 });
     expect(await sampleOf(metrics, 'false_positive_rate')).toBe(0.25);
+    const by = 'kind="battery",detector="model",model="battery-failure@1.0.0"';
+    expect(await sampleOf(metrics, `twinmesh_false_positive_rate{${by}}`)).toBeCloseTo(1 / 3);
     await metrics.text();
     expect(sql.asked).toHaveLength(4);
     metrics.close();
@@ -168,7 +190,7 @@ describe('gauges of twins', () => {
   it('do not break the scrape when the store is down', async () => {
     const metrics = new Metrics(systemClock);
     const sql = { query: () => Promise.reject(new Error('down')) };
-    metrics.followFleet({ sql, kinds: [battery], maxTwins: 10 });
+    metrics.followFleet({ sql, kinds: [plain], maxTwins: 10 });
     await metrics.text();
     expect(await sampleOf(metrics, 'twinmesh_scrape_failures_total{source="fleet"}')).toBe(1);
     metrics.close();
@@ -182,7 +204,7 @@ describe('gauges of twins', () => {
     const query = <Row>(text: string, params?: readonly unknown[]) =>
       hangs ? new Promise<Row[]>(() => asked++) : store.query<Row>(text, params);
     let asked = 0;
-    metrics.followFleet({ sql: { query }, kinds: [battery], maxTwins: 10 });
+    metrics.followFleet({ sql: { query }, kinds: [plain], maxTwins: 10 });
     const series = 'twinmesh_twins{kind="battery",health="ok",online="true"}';
     expect(await sampleOf(metrics, series)).toBe(2);
     hangs = true;

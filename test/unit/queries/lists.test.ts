@@ -5,6 +5,7 @@ import { listAnomalies, rangeText, reviewAnomaly } from '../../../actors/store/q
 import { listEvents } from '../../../actors/store/queries/event-list.ts';
 import { exportCsv } from '../../../actors/store/queries/export.ts';
 import { fleet } from '../../../actors/store/queries/fleet.ts';
+import { listMaintenance } from '../../../actors/store/queries/maintenance-list.ts';
 import type { Page } from '../../../actors/store/queries/page.ts';
 import { DAY_MS, HOUR_MS, iso } from '../../../actors/store/queries/span.ts';
 import type { Sql } from '../../../actors/store/sql.ts';
@@ -225,6 +226,24 @@ describe('anomalies', () => {
     });
   });
 
+  it('of models are found by their name, listed and judged as the others', async () => {
+    await sql.query(
+      `insert into anomaly_events (anomaly_id, twin_id, kind, at, field, value, score, threshold, detector, model, contributions, severity, reason, revision)
+       values ('boiler:m~1~0', 'boiler:m', 'boiler', $1, 'heat', null, 2, 1, 'model', 'boiler-anomaly@1.0.0', '{"heat": 0.8, "flow": 0.2}', 'low', 'odd', 1)`,
+      [iso(T0 + DAY_MS)],
+    );
+    for (const query of [{ model: 'boiler-anomaly' }, { model: 'boiler-anomaly@1.0.0' }, { detector: 'model' }]) {
+      const { items } = await listAnomalies(sql, { span: {}, ...query });
+      expect(items).toMatchObject([
+        { field: 'heat', value: null, model: 'boiler-anomaly@1.0.0', contributions: { heat: 0.8, flow: 0.2 } },
+      ]);
+    }
+    expect((await listAnomalies(sql, { span: {}, model: 'boiler' })).items).toEqual([]);
+    expect((await listAnomalies(sql, { span: {}, twinId: 'boiler:1' })).items[0]).toMatchObject({ model: null });
+    const judged = await reviewAnomaly(sql, 'boiler:m~1~0', { confirmed: false, by: 'tess', nowMs: T0 });
+    expect(judged).toMatchObject({ is_confirmed: false, model: 'boiler-anomaly@1.0.0' });
+  });
+
   it.each([
     [18, 28, '18-28'],
     [18.2, 27.6, '18.2-27.6'],
@@ -232,6 +251,71 @@ describe('anomalies', () => {
     [-0.01, 12, '0-12'],
     [5, 5, '5-5'],
   ])('expect %d to %d as %s', (lo, hi, text) => expect(rangeText(lo, hi)).toBe(text));
+});
+
+describe('predicted maintenance', () => {
+  const predict = (twin: number, seq: number, hours: number, action: string, priority: string, prediction = 'rul') =>
+    sql.query(
+      `insert into events (shard, seq, event_id, twin, twin_id, kind, revision, type, at, received_at, body)
+       values (7, $2::bigint, $3::text, $1::bigint, $4::text, 'boiler', $2::bigint, 'maintenance.predicted', $5::timestamptz, $5::timestamptz, $6::jsonb)`,
+      [
+        twin,
+        seq,
+        `boiler:w${twin}~${seq}~0`,
+        `boiler:w${twin}`,
+        iso(T0),
+        JSON.stringify({
+          prediction,
+          model: 'boiler-rul@1.0.0',
+          hours,
+          hoursInterval: [hours / 2, hours * 2],
+          action,
+          priority,
+        }),
+      ],
+    );
+
+  it('is the newest of each twin, worst first', async () => {
+    await putTwins(
+      sql,
+      [901, 902, 903, 904, 905].map((twin) => ({ twin, id: `w${twin}`, retired: twin === 905 })),
+    );
+    await predict(901, 1, 5, 'stop', 'critical');
+    await predict(901, 2, 500, 'inspect', 'medium');
+    await predict(902, 3, 20, 'schedule_maintenance', 'high');
+    await predict(902, 4, 9_000, 'none', 'low', 'seal');
+    await predict(903, 5, 10, 'schedule_maintenance', 'high');
+    await predict(904, 6, 2, 'stop', 'critical');
+    await predict(904, 7, 8_000, 'none', 'low');
+    await predict(905, 8, 1, 'stop', 'critical');
+    const all = await every((cursor) => listMaintenance(sql, { limit: 1, cursor }));
+    expect(all.map((item) => [item.twin, item.recommended_action])).toEqual([
+      ['boiler:w903', 'schedule_maintenance'],
+      ['boiler:w902', 'schedule_maintenance'],
+      ['boiler:w901', 'inspect'],
+    ]);
+    expect(all[0]).toMatchObject({
+      predicted_rul_hours: 10,
+      confidence_interval: [5, 20],
+      priority: 'high',
+      model_version: 'boiler-rul@1.0.0',
+      due_at: iso(T0 + 10 * HOUR_MS),
+    });
+    const none = await listMaintenance(sql, { action: 'none' });
+    expect(none.items.map((item) => [item.twin, item.prediction])).toEqual([
+      ['boiler:w904', 'rul'],
+      ['boiler:w902', 'seal'],
+    ]);
+    expect((await listMaintenance(sql, { twinId: 'boiler:w901', priority: 'medium' })).items).toHaveLength(1);
+    expect((await listMaintenance(sql, { kind: 'gadget' })).items).toEqual([]);
+    await sql.query(`delete from events where shard = 7`);
+    await sql.query(`delete from twins where twin > 900`);
+  });
+
+  it('refuses words that are none', async () => {
+    for (const query of [{ action: 'pray' }, { priority: 'bad' }, { twinId: 'x' }, { limit: 0 }, { cursor: 'zzz' }])
+      await expect(listMaintenance(sql, query)).rejects.toMatchObject({ code: expect.stringMatching(/^bad_/) });
+  });
 });
 
 describe('events', () => {
@@ -338,7 +422,7 @@ describe('the export', () => {
     ]);
     let text = '';
     for await (const chunk of exportCsv(sql, gadget, {
-      id: 'g',
+      ids: ['g'],
       metric: 't',
       span: { to: T0 + HOUR_MS },
       idColumn: 'id',

@@ -25,15 +25,15 @@ describe('banner', () => {
       DATABASE_URL: 'postgres://me:hush@db:5433/twins?password=hush',
       MQTT_URL: 'mqtts://me:hush@broker',
       DEMO: 'off',
-      MODEL_PATH: '/models',
+      FILTER_TODAY_ONLY: '1',
     });
     const text = bannerText({ ...facts, settings });
     expect(text).toContain('PostgreSQL at postgres://db:5433/twins');
     expect(text).toContain('client of mqtts://broker');
-    expect(text).toContain('note: MODEL_PATH');
+    expect(text).toContain('note: FILTER_TODAY_ONLY');
     expect(text).not.toContain('hush');
     expect(text).not.toContain('PGlite');
-    expect(text).not.toContain('demo');
+    expect(text).not.toContain('demo fleet');
   });
 
   it('shows the first key with a line to try', () => {

@@ -55,6 +55,8 @@ const TWIN = { twinId: 'machine:M1' };
 describe('routing', () => {
   it('finds the twin that a call is about', () => {
     expect(twinOf('twins.get', TWIN)).toBe('machine:M1');
+    // as it was: anybody reads that
+    expect(twinOf('twins.get', { ...TWIN, at: '2026-01-01' })).toBeNull();
     expect(twinOf('twins.acknowledge', { id: 'machine:M1~overheating~42' })).toBe('machine:M1');
     expect(twinOf('twins.get', { twinId: "x'; drop" })).toBeNull();
     expect(twinOf('search.list', TWIN)).toBeNull();

@@ -1,0 +1,262 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import type { Prediction, PredictRequest } from '../actors/protocol/prediction.ts';
+import type { ModelCard } from './card.ts';
+import { findModels, type ModelFolder } from './folder.ts';
+import { Model } from './model.ts';
+import { type Answered, type PredictOptions, predictWith } from './predictor.ts';
+import { differenceOf } from './shadow.ts';
+
+/**
+ * The models of this process: which versions there are in the folders, which of them are loaded, and who answers.
+ *
+ * Owns loading, swapping and giving up. Does not own which version shall be live: that is told (`apply`).
+ *
+ *  1  A swap drops nothing: a question is answered by the version that was live when its turn came, to its end.
+ *  2  A version that does not load changes nothing: the one that answers goes on; where none does, the one that the wanted
+ *     version replaced stands in. The reason is kept until the folder changes.
+ *  3  The shadow runs after the answer has gone, on what was asked, and what it says goes nowhere but into its difference.
+ */
+export interface Wanted {
+  live: string | null;
+  /** The version that the live one replaced. */
+  replaced: string | null;
+  shadow: string | null;
+  /** Hashes as registered, by version. */
+  sha256: ReadonlyMap<string, string>;
+}
+
+export interface RefusedModel {
+  name: string;
+  version: string;
+  reason: string;
+}
+
+export interface LoadedModels {
+  name: string;
+  live: string | null;
+  shadow: string | null;
+  bytes: number;
+}
+
+export interface RegistryWatch {
+  answered?(model: Model, answered: Answered, durationMs: number): void;
+  compared?(model: Model, shadow: Model, differences: number[]): void;
+  swapped?(name: string, from: string | null, to: string | null): void;
+  refused?(refused: RefusedModel): void;
+}
+
+interface Slot {
+  live: Model | null;
+  shadow: Model | null;
+  comparing: number;
+}
+
+/** Requests that may wait for a shadow; further ones it does not see. */
+const MAX_COMPARING = 4;
+const FILES = ['card.json', 'model.onnx', 'parity.json'];
+
+export class ModelRegistry {
+  readonly #roots: readonly string[];
+  readonly #watch: RegistryWatch;
+  readonly #slots = new Map<string, Slot>();
+  readonly #refused = new Map<string, RefusedModel & { print: string }>();
+  /** Loaded to be looked at, and not in use. */
+  readonly #spare = new Map<string, Model>();
+  #folders = new Map<string, ModelFolder[]>();
+  #turn: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(roots: readonly string[], watch: RegistryWatch = {}) {
+    this.#roots = roots;
+    this.#watch = watch;
+  }
+
+  /** Looks into the folders anew. */
+  async scan(): Promise<readonly ModelFolder[]> {
+    this.#folders = await findModels(this.#roots);
+    return [...this.#folders.values()].flat();
+  }
+
+  /** The card of a version that loads; null, and a reason among the refused, where it does not. */
+  async examine(folder: ModelFolder): Promise<ModelCard | null> {
+    const id = `${folder.name}@${folder.version}`;
+    const model = this.#spare.get(id) ?? (await this.#load(folder, undefined));
+    if (model !== null) this.#spare.set(id, model);
+    return model?.card ?? null;
+  }
+
+  /** Brings what is loaded to what is wanted, by name; a name that is not in it is left without. One at a time. */
+  apply(wanted: ReadonlyMap<string, Wanted>): Promise<void> {
+    const turn = this.#turn.then(() => this.#apply(wanted));
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Throws inference_down (with `model`) where none of the name is loaded, bad_request, bad_model. */
+  async predict(request: PredictRequest, options?: PredictOptions): Promise<Answered> {
+    const slot = this.#slots.get(request.model);
+    const model = slot?.live;
+    if (!slot || !model) throw this.#absent(request.model);
+    const startedAt = performance.now();
+    const answered = await predictWith(model, request, options);
+    this.#watch.answered?.(model, answered, performance.now() - startedAt);
+    if (slot.shadow !== null) void this.#compare(slot, model, slot.shadow, request, answered.predictions);
+    return answered;
+  }
+
+  /** The card of the version that answers. */
+  card(name: string): ModelCard | null {
+    return this.#slots.get(name)?.live?.card ?? null;
+  }
+
+  loaded(): LoadedModels[] {
+    return [...this.#slots].map(([name, { live, shadow }]) => ({
+      name,
+      live: live?.card.version ?? null,
+      shadow: shadow?.card.version ?? null,
+      bytes: (live?.bytes ?? 0) + (shadow?.bytes ?? 0),
+    }));
+  }
+
+  refused(): RefusedModel[] {
+    return [...this.#refused.values()].map(({ name, version, reason }) => ({ name, version, reason }));
+  }
+
+  /** Versions that were only looked at are closed. */
+  async forgetSpare(): Promise<void> {
+    for (const model of this.#spare.values()) await model.retire();
+    this.#spare.clear();
+  }
+
+  /** Gives up all of them; nobody is told of it. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.apply(new Map());
+    await this.forgetSpare();
+  }
+
+  async #apply(wanted: ReadonlyMap<string, Wanted>): Promise<void> {
+    for (const name of new Set([...this.#slots.keys(), ...wanted.keys()])) {
+      const want = wanted.get(name) ?? { live: null, replaced: null, shadow: null, sha256: new Map() };
+      const slot = this.#slots.get(name) ?? { live: null, shadow: null, comparing: 0 };
+      this.#slots.set(name, slot);
+      await this.#setLive(name, slot, want);
+      await this.#setShadow(name, slot, want);
+      if (slot.live === null && slot.shadow === null) this.#slots.delete(name);
+    }
+  }
+
+  async #setLive(name: string, slot: Slot, want: Wanted): Promise<void> {
+    const before = slot.live;
+    if ((before?.card.version ?? null) === want.live) return;
+    let next: Model | null = null;
+    if (want.live !== null) {
+      next = await this.#version(name, want.live, want, slot);
+      if (next === null && before !== null) return;
+      if (next === null && want.replaced !== null) next = await this.#version(name, want.replaced, want, slot);
+    }
+    if (next === before) return;
+    if (next !== null && next === slot.shadow) slot.shadow = null;
+    slot.live = next;
+    if (!this.#isClosed) this.#watch.swapped?.(name, before?.card.version ?? null, next?.card.version ?? null);
+    await before?.retire();
+  }
+
+  async #setShadow(name: string, slot: Slot, want: Wanted): Promise<void> {
+    const before = slot.shadow;
+    if ((before?.card.version ?? null) === want.shadow) return;
+    const next = want.shadow === null ? null : await this.#version(name, want.shadow, want, slot);
+    if (next === null && want.shadow !== null) return;
+    slot.shadow = next;
+    await before?.retire();
+  }
+
+  /** Loaded already, or loaded now; null where it is refused. */
+  async #version(name: string, version: string, want: Wanted, slot: Slot): Promise<Model | null> {
+    const id = `${name}@${version}`;
+    if (slot.shadow?.id === id) return slot.shadow;
+    const sha256 = want.sha256.get(version);
+    const spare = this.#spare.get(id);
+    if (spare && (sha256 === undefined || spare.card.sha256 === sha256)) {
+      this.#spare.delete(id);
+      return spare;
+    }
+    const folder = this.#folders.get(name)?.find((known) => known.version === version);
+    if (folder === undefined) {
+      this.#refuse({ name, version, reason: 'There is no folder of this version on this node.' }, '');
+      return null;
+    }
+    return this.#load(folder, sha256);
+  }
+
+  async #load(folder: ModelFolder, sha256: string | undefined): Promise<Model | null> {
+    const { name, version, path } = folder;
+    const id = `${name}@${version}`;
+    const print = `${sha256 ?? ''} ${await printOf(path)}`;
+    // What was refused is not read again until somebody has touched it.
+    if (this.#refused.get(id)?.print === print) return null;
+    try {
+      const model = await Model.load(path, { name, version, sha256 });
+      this.#refused.delete(id);
+      return model;
+    } catch (error) {
+      this.#refuse({ name, version, reason: messageOf(error) }, print);
+      return null;
+    }
+  }
+
+  #refuse(refused: RefusedModel, print: string): void {
+    const id = `${refused.name}@${refused.version}`;
+    const isNew = this.#refused.get(id)?.reason !== refused.reason;
+    this.#refused.set(id, { ...refused, print });
+    if (isNew) this.#watch.refused?.(refused);
+  }
+
+  async #compare(
+    slot: Slot,
+    live: Model,
+    shadow: Model,
+    request: PredictRequest,
+    said: readonly (Prediction | null)[],
+  ): Promise<void> {
+    if (this.#watch.compared === undefined || slot.comparing >= MAX_COMPARING) return;
+    slot.comparing++;
+    try {
+      const { predictions } = await predictWith(shadow, request, { explain: false });
+      this.#watch.compared(live, shadow, differencesOf(said, predictions));
+    } catch (error) {
+      const { name, version } = shadow.card;
+      if (!shadow.isRetired) this.#refuse({ name, version, reason: `As a shadow: ${messageOf(error)}` }, '');
+    } finally {
+      slot.comparing--;
+    }
+  }
+
+  #absent(name: string): TwinmeshError {
+    const reasons = this.refused().filter((refused) => refused.name === name);
+    const why = reasons.map(({ version, reason }) => ` ${name}@${version} was refused: ${reason}`).join('');
+    return new TwinmeshError('inference_down', `No version of the model ${name} is loaded.${why}`, { model: name });
+  }
+}
+
+function differencesOf(live: readonly (Prediction | null)[], shadow: readonly (Prediction | null)[]): number[] {
+  return live.flatMap((said, i) => {
+    const other = shadow[i];
+    return said === null || other === null ? [] : [differenceOf(said, other)];
+  });
+}
+
+/** What changes with the files: their sizes and times. */
+async function printOf(path: string): Promise<string> {
+  const prints = await Promise.all(
+    FILES.map((file) =>
+      stat(join(path, file)).then(
+        ({ size, mtimeMs }) => `${size} ${mtimeMs}`,
+        () => '-',
+      ),
+    ),
+  );
+  return prints.join(' ');
+}

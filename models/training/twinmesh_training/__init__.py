@@ -1,0 +1,25 @@
+"""What the trainers of twinmesh share: rows from the exporter, ONNX graphs, scores, intervals, cards and parity."""
+
+from .conformal import cqr_offset, split_offset
+from .export import Export
+from .graph import Graph, Tree, sklearn_trees
+from .run import Training
+from .scores import auc, coverage, f1, expected_calibration_error, mae, mape, r2, rmse
+
+__all__ = [
+    "Export",
+    "Graph",
+    "Training",
+    "Tree",
+    "auc",
+    "coverage",
+    "cqr_offset",
+    "expected_calibration_error",
+    "f1",
+    "mae",
+    "mape",
+    "r2",
+    "rmse",
+    "sklearn_trees",
+    "split_offset",
+]

@@ -1,0 +1,142 @@
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Context } from 'moleculer';
+import { TwinmeshError } from '../actors/protocol/errors.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { Batcher } from '../models/batcher.ts';
+import { ModelRegistry } from '../models/registry.ts';
+import { DriftBook } from './drift/book.ts';
+import { ModelKeeper } from './inference/keeper.ts';
+import type { InferenceNode } from './inference/node.ts';
+import { fromWire, type WireAnswer } from './inference/wire.ts';
+import { InferenceMetrics } from './metrics/inference.ts';
+
+/**
+ * Runs the models of this node for whoever asks. What is loaded follows the register (models.service.ts); questions wait in a
+ * bounded queue and go through a model together.
+ */
+interface Inference {
+  registry: ModelRegistry;
+  batcher: Batcher;
+  keeper: ModelKeeper;
+  /** What models are asked, for their drift. */
+  book: DriftBook;
+}
+
+const BUILT_IN = fileURLToPath(new URL('../models/', import.meta.url));
+/** A change that this node was not told of is found after so long. */
+const LOOK_EVERY_MS = 5_000;
+/** Share of its deadline that a question waits for its model to be loaded. */
+const PATIENCE = 0.6;
+
+const inference: PartsSchema<Inference> = {
+  name: 'inference',
+  metadata: { role: 'inference' },
+  mixins: [partsMixin],
+
+  actions: {
+    /** Asked by hosts and gateways, not over HTTP. */
+    predict: {
+      visibility: 'public',
+      async handler(ctx: Context): Promise<WireAnswer> {
+        const { request, deadlineMs, explain } = fromWire(ctx.params);
+        // At a start it may be a moment away.
+        await this.keeper.settled(request.model, deadlineMs * PATIENCE);
+        return { predictions: await this.batcher.ask(request, deadlineMs, explain) };
+      },
+    },
+
+    status: {
+      visibility: 'public',
+      handler(): InferenceNode {
+        return {
+          node: this.parts.settings.nodeId,
+          loaded: this.registry.loaded(),
+          refused: this.registry.refused(),
+          waitingRows: this.batcher.waitingRows,
+        };
+      },
+    },
+
+    /** Looks at the register now; answers when what it says is loaded. */
+    refresh: {
+      visibility: 'public',
+      async handler(): Promise<void> {
+        await this.keeper.look();
+      },
+    },
+  },
+
+  events: {
+    // Twins and doors are up first, predictions follow within seconds.
+    '$broker.started'() {
+      this.keeper?.start();
+    },
+
+    'models.changed'() {
+      void this.keeper?.look();
+    },
+  },
+
+  async started() {
+    const { settings, sql, clock, metrics, logger } = this.parts;
+    const log = logger.child({ part: 'inference' });
+    const told = new InferenceMetrics(metrics.registry);
+    this.registry = new ModelRegistry([BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))], {
+      answered({ card: { name, version } }, { predictions, refused }, durationMs) {
+        const nulls = [...refused.values()].reduce((sum, rows) => sum + rows, 0);
+        told.answered(name, version, predictions.length - nulls, durationMs / 1000);
+        for (const [reason, rows] of refused) told.refused(name, reason, rows);
+      },
+      compared: (_live, { card: { name, version } }, differences) => told.compared(name, version, differences),
+      swapped(name, from, to) {
+        told.swapped(name);
+        log[from === null ? 'debug' : 'info']({ model: name, from, to }, 'another version of a model answers');
+      },
+      refused: (refused) => log.warn({ ...refused }, 'a model was refused'),
+    });
+    this.book = new DriftBook({
+      sql,
+      clock,
+      node: settings.nodeId,
+      onFault: (err) => log.warn({ err }, 'what models were asked could not be written down'),
+    });
+    this.batcher = new Batcher({
+      clock,
+      run: async (request, explain) => {
+        try {
+          const answered = await this.registry.predict(request, { explain });
+          const card = this.registry.card(request.model);
+          if (card !== null && card.inputs.length * request.rows === request.inputs.length)
+            this.book.observe(card, request);
+          return answered;
+        } catch (error) {
+          if (!(error instanceof TwinmeshError) || error.code !== 'bad_model') throw error;
+          // The graph failed on these rows: of this model alone.
+          told.refused(request.model, 'failed', request.rows);
+          throw new TwinmeshError('inference_down', error.message, { model: request.model }, { cause: error });
+        }
+      },
+      onBatch: (rows) => told.batch(rows),
+      onRefused: (reason, rows) => told.refused('', reason, rows),
+    });
+    this.keeper = new ModelKeeper({
+      registry: this.registry,
+      sql,
+      clock,
+      everyMs: LOOK_EVERY_MS,
+      sources: ['built in', 'models folder'],
+      onRegistered: (model) => log.debug({ model }, 'a model is registered'),
+      onBegan: (model) => log.info({ model }, 'a model is live'),
+      onFault: (err) => log.warn({ err }, 'the register of models could not be read; what is loaded goes on'),
+    });
+    if (this.broker.started) this.keeper.start();
+  },
+
+  async stopped() {
+    await this.book?.close();
+    await this.keeper?.close();
+  },
+};
+
+export default inference;

@@ -1,0 +1,337 @@
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Cron } from 'croner';
+import type { Context } from 'moleculer';
+import type { TimerHandle } from '../actors/protocol/clock.ts';
+import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import { Mlflow } from '../mixins/mlflow.ts';
+import type { ObjectStore } from '../mixins/object-store.ts';
+import { openObjects } from '../mixins/objects.ts';
+import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { trainableModels } from '../models/training/training.ts';
+import type { CallMeta } from './gateway/caller.ts';
+import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
+import { listModels, promote } from './models/register.ts';
+import { fetchVersion } from './training/artifacts.ts';
+import { owe, settle } from './training/mlflow-outbox.ts';
+import {
+  beatJob,
+  buryJobs,
+  buryOwn,
+  cancelJob,
+  claimJob,
+  endJob,
+  enqueue,
+  type Job,
+  type JobStatus,
+  jobOf,
+  listJobs,
+} from './training/queue.ts';
+import { trainCandidate } from './training/training-run.ts';
+
+/**
+ * Training as jobs: asked for over HTTP, by schedule or by drift; done by one of the inference nodes, one at a time on each; its
+ * result is a candidate, which goes live only when somebody says so or MODEL_PROMOTION does.
+ */
+const LOOK_MS = 2_000;
+const BEAT_MS = 5_000;
+const HOUSEKEEPING_MS = 15_000;
+const DRIFT_PAUSE_H = 24;
+const BUILT_IN = fileURLToPath(new URL('../models/', import.meta.url));
+const TRAINING = 'training';
+
+const JOB = {
+  type: 'object',
+  required: ['id', 'type', 'name', 'status', 'progress', 'createdAt'],
+  properties: {
+    id: TEXT,
+    type: TEXT,
+    name: { ...TEXT, description: 'The model.' },
+    status: { type: 'string', enum: ['queued', 'running', 'done', 'failed', 'cancelled'] },
+    progress: { type: 'number', description: '0 to 1.' },
+    message: { type: ['string', 'null'] },
+    params: { type: 'object' },
+    result: { type: ['object', 'null'], description: 'Version, scores, comparison with the live version, promoted.' },
+    createdAt: TIME,
+    createdBy: { type: ['string', 'null'] },
+    startedAt: MAYBE_TIME,
+    finishedAt: MAYBE_TIME,
+    node: { type: ['string', 'null'] },
+  },
+};
+const ID = { type: 'string', pattern: /^[0-9a-f-]{36}$/, description: 'Id of the job.' } as const;
+
+interface Training {
+  stopped: boolean;
+  timers: TimerHandle[];
+  cron: Cron | undefined;
+  roots: string[];
+  objects: ObjectStore | null;
+  mlflow: Mlflow | null;
+  running: { id: string; abort: AbortController; done: Promise<void> } | null;
+  every(ms: number, work: () => Promise<void>): void;
+  look(): Promise<void>;
+  lookSoon(): void;
+  housekeeping(): Promise<void>;
+  work(job: Job, abort: AbortController): Promise<void>;
+  end(job: Job, status: 'done' | 'failed', message: string, result: Record<string, unknown> | null): Promise<void>;
+  ask(name: string, by: string, params: Record<string, unknown>): Promise<Job>;
+}
+
+const training: PartsSchema<Training> = {
+  name: 'training',
+  metadata: { role: 'inference' },
+  mixins: [partsMixin],
+
+  actions: {
+    train: {
+      rest: 'POST /api/v1/models/:name/train',
+      role: 'admin',
+      params: {
+        name: {
+          type: 'string',
+          pattern: /^[a-z][a-z0-9-]{0,47}$/,
+          description: 'Name of the model.',
+          example: 'machine-anomaly',
+        },
+        promote: {
+          type: 'boolean',
+          optional: true,
+          description: 'Put it live where it beats the live version. Default: as MODEL_PROMOTION says.',
+        },
+      },
+      openapi: {
+        summary: 'Train a model anew, as a job',
+        description: 'Answers the job that waits or runs already, where there is one. The result is a candidate.',
+        tags: ['models'],
+        bodyExample: {},
+        response: JOB,
+      },
+      handler(ctx: Context<{ name: string; promote?: boolean }, CallMeta>) {
+        const { name, promote: wanted } = ctx.params;
+        return this.ask(name, ctx.meta.user?.name ?? 'inside', wanted === undefined ? {} : { promote: wanted });
+      },
+    },
+
+    jobs: {
+      rest: 'GET /api/v1/jobs',
+      role: 'viewer',
+      params: {
+        status: {
+          type: 'enum',
+          values: ['queued', 'running', 'done', 'failed', 'cancelled'],
+          optional: true,
+          description: 'Only these.',
+        },
+        name: { type: 'string', max: 48, optional: true, description: 'Only of this model.' },
+        ...PAGE_PARAMS,
+      },
+      openapi: { summary: 'Jobs, newest first', tags: ['models'], response: listOf(JOB) },
+      handler(ctx: Context<{ status?: JobStatus; name?: string; limit: number; cursor?: string }>) {
+        return listJobs(this.parts.sql, ctx.params);
+      },
+    },
+
+    job: {
+      rest: 'GET /api/v1/jobs/:id',
+      role: 'viewer',
+      params: { id: ID },
+      openapi: { summary: 'One job: how far it is, how it ended', tags: ['models'], response: JOB },
+      handler(ctx: Context<{ id: string }>) {
+        return jobOf(this.parts.sql, ctx.params.id);
+      },
+    },
+
+    cancel: {
+      rest: 'DELETE /api/v1/jobs/:id',
+      role: 'admin',
+      params: { id: ID },
+      openapi: { summary: 'Cancel a job', tags: ['models'], response: JOB },
+      async handler(ctx: Context<{ id: string }, CallMeta>) {
+        const job = await cancelJob(this.parts.sql, ctx.params.id, ctx.meta.user?.name ?? 'inside');
+        if (this.running?.id === job.id) this.running.abort.abort();
+        return job;
+      },
+    },
+  },
+
+  events: {
+    async 'drift.changed'(ctx: Context<{ model: string; input: string; drifting: boolean }>) {
+      const { settings, sql, logger } = this.parts;
+      const { model, input, drifting } = ctx.params;
+      if (!drifting || settings.trainingOnDrift !== 'on' || !trainableModels().includes(model)) return;
+      const recent = await sql.query(
+        `select from jobs where type = $1 and name = $2 and created_at > now() - make_interval(hours => ${DRIFT_PAUSE_H}) limit 1`,
+        [TRAINING, model],
+      );
+      if (recent.length > 0) return;
+      await this.ask(model, `drift of ${input}`, {});
+      logger.info({ part: 'training', model, input }, 'training was asked for by drift');
+    },
+  },
+
+  methods: {
+    async ask(name: string, by: string, params: Record<string, unknown>) {
+      const known = trainableModels();
+      if (!known.includes(name))
+        throw new TwinmeshError('not_found', `There is no trainer of ${name}; there is ${known.join(', ')}.`);
+      const job = await enqueue(this.parts.sql, { type: TRAINING, name, params, by });
+      this.lookSoon();
+      return job;
+    },
+
+    async look() {
+      const { sql, settings } = this.parts;
+      if (this.stopped || this.running !== null) return;
+      const abort = new AbortController();
+      const running = { id: '', abort, done: Promise.resolve() };
+      this.running = running;
+      try {
+        const job = await claimJob(sql, TRAINING, settings.nodeId);
+        if (job === null) return;
+        running.id = job.id;
+        running.done = this.work(job, abort);
+        await running.done;
+      } finally {
+        this.running = null;
+      }
+      this.lookSoon();
+    },
+
+    lookSoon() {
+      this.look().catch((err: unknown) => {
+        if (!this.stopped) this.parts.logger.warn({ part: 'training', err }, 'jobs could not be looked at');
+      });
+    },
+
+    async work(job: Job, abort: AbortController) {
+      const { sql, clock, settings, logger } = this.parts;
+      const log = logger.child({ part: 'training', job: job.id, model: job.name });
+      let told: [number, string] = [0, 'starting'];
+      const beat = async () => {
+        const isOurs = await beatJob(sql, job.id, settings.nodeId, ...told).catch(() => true);
+        if (!isOurs) abort.abort();
+      };
+      let timer: TimerHandle | undefined;
+      const beating = () => {
+        timer = clock.after(BEAT_MS, () => void beat().finally(() => !abort.signal.aborted && beating()));
+      };
+      beating();
+      log.info('training');
+      try {
+        const { card, folder, comparison, live } = await trainCandidate({
+          sql,
+          model: job.name,
+          roots: this.roots,
+          objects: this.objects,
+          signal: abort.signal,
+          onProgress: (fraction, text) => {
+            const before = told;
+            told = [fraction, text];
+            if (before[1] !== text) void beat();
+          },
+        });
+        const wanted = job.params.promote ?? settings.modelPromotion === 'better';
+        const promoted = wanted === true && (comparison.better === true || live === null);
+        if (promoted) {
+          const reason = live === null ? 'none was live' : `better than ${live} on ${comparison.judgedOn}`;
+          await promote(sql, job.name, card.version, { by: `job ${job.id}`, reason }).catch((error) => {
+            // the first of its name goes live by itself as soon as a node finds it
+            if (!(error instanceof TwinmeshError && error.code === 'conflict')) throw error;
+          });
+        }
+        void this.broker.broadcast('models.changed', { name: job.name });
+        const result = {
+          version: card.version,
+          folder,
+          live,
+          promoted,
+          better: comparison.better,
+          comparison,
+          scores: card.scores,
+          training: card.training,
+        };
+        await this.end(job, 'done', `${job.name}@${card.version} is ${promoted ? 'live' : 'a candidate'}`, result);
+        log.info({ version: card.version, promoted, better: comparison.better }, 'trained');
+      } catch (error) {
+        log.warn({ err: error }, 'training failed');
+        await this.end(job, 'failed', messageOf(error), null).catch((err: unknown) =>
+          log.warn({ err }, 'its end was lost'),
+        );
+      } finally {
+        timer?.cancel();
+        abort.abort();
+      }
+    },
+
+    async end(job: Job, status: 'done' | 'failed', message: string, result: Record<string, unknown> | null) {
+      const { sql, settings } = this.parts;
+      const ended = await endJob(sql, job.id, settings.nodeId, { status, message, result });
+      if (ended && this.mlflow !== null) await owe(sql, job.id);
+    },
+
+    async housekeeping() {
+      const { sql, logger } = this.parts;
+      const log = logger.child({ part: 'training' });
+      for (const job of await buryJobs(sql)) log.warn({ job: job.id, model: job.name }, 'the node of a job has died');
+      if (this.objects !== null) {
+        const [, own] = this.roots;
+        for (const { name, version, source } of await listModels(sql)) {
+          if (source !== 'trained here') continue;
+          await fetchVersion(this.objects, own, name, version).catch((err: unknown) =>
+            log.warn({ err, model: name, version }, 'a trained version could not be fetched; tried again'),
+          );
+        }
+      }
+      if (this.mlflow !== null)
+        await settle(sql, this.mlflow, (err) => log.warn({ err }, 'MLflow takes no runs; they wait'));
+    },
+
+    every(ms: number, work: () => Promise<void>) {
+      const index = this.timers.length;
+      const next = () => {
+        if (this.stopped) return;
+        this.timers[index] = this.parts.clock.after(ms, () => {
+          work()
+            .catch((err: unknown) => {
+              if (!this.stopped) this.parts.logger.warn({ part: 'training', err }, 'jobs could not be looked at');
+            })
+            .finally(next);
+        });
+      };
+      next();
+    },
+  },
+
+  async started() {
+    const { settings, sql, logger } = this.parts;
+    this.stopped = false;
+    this.timers = [];
+    this.running = null;
+    this.roots = [BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))];
+    this.objects = settings.s3Endpoint === null ? null : openObjects(settings);
+    this.mlflow = settings.mlflowUrl === null ? null : new Mlflow(settings.mlflowUrl);
+    await buryOwn(sql, TRAINING, settings.nodeId);
+    this.every(LOOK_MS, () => this.look());
+    this.every(HOUSEKEEPING_MS, () => this.housekeeping());
+    if (settings.trainingSchedule === null) return;
+    this.cron = new Cron(settings.trainingSchedule, { timezone: 'UTC', unref: true }, async () => {
+      // all nodes ask at once, and get the same job
+      for (const name of trainableModels())
+        await this.ask(name, 'schedule', {}).catch((err: unknown) =>
+          logger.warn({ err, name }, 'training by schedule'),
+        );
+    });
+  },
+
+  async stopped() {
+    this.stopped = true;
+    this.cron?.stop();
+    for (const timer of this.timers ?? []) timer?.cancel();
+    this.running?.abort.abort();
+    await this.running?.done.catch(() => undefined);
+    this.objects?.close();
+  },
+};
+
+export default training;

@@ -1,0 +1,339 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { gaussian, seededRandom, systemClock } from '../../actors/protocol/clock.ts';
+import { TwinmeshError } from '../../actors/protocol/errors.ts';
+import { migrate } from '../../actors/store/postgres/migrate.ts';
+import type { Sql } from '../../actors/store/sql.ts';
+import { Mlflow, type MlflowRun } from '../../mixins/mlflow.ts';
+import { ObjectFolder } from '../../mixins/object-folder.ts';
+import { type CardScore, type ModelCard, parseCard } from '../../models/card.ts';
+import type { TrainOptions } from '../../models/training/training.ts';
+import { DriftBook } from '../../services/drift/book.ts';
+import { driftReport, judgeDrift } from '../../services/drift/report.ts';
+import { begin, listModels, registerModel } from '../../services/models/register.ts';
+import { fetchVersion } from '../../services/training/artifacts.ts';
+import { owe, settle } from '../../services/training/mlflow-outbox.ts';
+import {
+  beatJob,
+  buryJobs,
+  cancelJob,
+  claimJob,
+  endJob,
+  enqueue,
+  jobOf,
+  listJobs,
+} from '../../services/training/queue.ts';
+import { trainCandidate } from '../../services/training/training-run.ts';
+import { linear, writeModel } from '../fixtures/onnx.ts';
+import { openEmptyDatabase } from '../servers/embedded.ts';
+import { findMlflow } from '../servers/mlflow.ts';
+
+/** What becomes of models: drift, jobs, candidates, MLflow. */
+const NAME = 'machine-rul';
+let sql: Sql;
+let folder: string;
+beforeAll(async () => {
+  sql = await openEmptyDatabase();
+  await migrate(sql, [], 4);
+  folder = mkdtempSync(join(tmpdir(), 'twinmesh-life-'));
+});
+afterAll(async () => {
+  await sql?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const score = (value: number): CardScore => ({ name: 'R²', value, data: 'made up', split: 'none' });
+
+/** Writes a version that loads, into `root/NAME/version`. */
+function version(root: string, text: string, r2: number): ModelCard {
+  const parity = { inputs: [[1, 2]], outputs: { value: [3] } };
+  const reference = { edges: [-1, 0, 1], shares: [0.16, 0.34, 0.34, 0.16] };
+  const inputs = ['temperature', 'vibration'].map((name) => {
+    return { name, unit: '', min: -1e6, max: 1e6, missing: 'impute', reference };
+  });
+  const at = writeModel(root, {
+    name: NAME,
+    version: text,
+    onnx: linear([1, 1], 0),
+    parity,
+    card: { inputs, scores: [score(r2)] },
+  });
+  return parseCard(readFileSync(join(at, 'card.json'), 'utf8'));
+}
+
+/** A trainer that writes a model of this score. */
+const trainer =
+  (r2: number) =>
+  async ({ out, version: text, onProgress }: TrainOptions): Promise<ModelCard> => {
+    onProgress?.(0.5, 'half');
+    const made = mkdtempSync(join(tmpdir(), 'twinmesh-trained-'));
+    const card = version(made, text!, r2);
+    mkdirSync(out, { recursive: true });
+    cpSync(join(made, NAME, text!), out, { recursive: true });
+    rmSync(made, { recursive: true });
+    return card;
+  };
+
+describe('jobs', () => {
+  it('are done by one node, once, however many ask and look at once', async () => {
+    const asked = await Promise.all(
+      Array.from({ length: 5 }, (_, i) => enqueue(sql, { type: 'training', name: 'one', params: {}, by: `user ${i}` })),
+    );
+    expect(new Set(asked.map(({ id }) => id)).size).toBe(1);
+    const claimed = await Promise.all(['a', 'b', 'c'].map((node) => claimJob(sql, 'training', node)));
+    expect(claimed.filter((job) => job !== null)).toHaveLength(1);
+    const job = claimed.find((each) => each !== null)!;
+    const node = job.node!;
+    expect(await beatJob(sql, job.id, 'another', 0.5, 'mine?')).toBe(false);
+    expect(await beatJob(sql, job.id, node, 0.5, 'half')).toBe(true);
+    expect(await jobOf(sql, job.id)).toMatchObject({ status: 'running', progress: 0.5, message: 'half' });
+    expect(await endJob(sql, job.id, node, { status: 'done', message: 'well', result: { version: '1.0.0' } })).toBe(
+      true,
+    );
+    expect(await endJob(sql, job.id, node, { status: 'failed', message: 'late', result: null })).toBe(false);
+    expect(await jobOf(sql, job.id)).toMatchObject({ status: 'done', progress: 1, result: { version: '1.0.0' } });
+    await expect(cancelJob(sql, job.id, 'me')).rejects.toMatchObject({ code: 'conflict' });
+  });
+
+  it('fail when the node that runs them dies, and can be asked for again', async () => {
+    const { id } = await enqueue(sql, { type: 'training', name: 'dies', params: {}, by: 'me' });
+    await claimJob(sql, 'training', 'a');
+    expect(await buryJobs(sql)).toEqual([]);
+    await sql.query(`update jobs set beat = now() - interval '2 minutes' where id = $1`, [id]);
+    expect((await buryJobs(sql)).map((job) => job.id)).toEqual([id]);
+    expect(await jobOf(sql, id)).toMatchObject({
+      status: 'failed',
+      message: expect.stringContaining('start it again'),
+    });
+    // it was only slow: what it says now changes nothing
+    expect(await beatJob(sql, id, 'a', 0.9, 'still here')).toBe(false);
+    expect((await enqueue(sql, { type: 'training', name: 'dies', params: {}, by: 'me' })).id).not.toBe(id);
+  });
+
+  it('are cancelled before and while they run, and listed by page', async () => {
+    const { id } = await enqueue(sql, { type: 'training', name: 'unwanted', params: {}, by: 'me' });
+    expect(await cancelJob(sql, id, 'me')).toMatchObject({ status: 'cancelled' });
+    const first = await listJobs(sql, { limit: 2 });
+    const second = await listJobs(sql, { limit: 100, cursor: first.nextCursor! });
+    const ids = [...first.items, ...second.items].map((job) => job.id);
+    expect(new Set(ids).size).toBe(ids.length);
+    expect(ids[0]).toBe(id);
+    expect((await listJobs(sql, { status: 'cancelled', limit: 10 })).items.map((job) => job.id)).toEqual([id]);
+    await expect(jobOf(sql, 'none')).rejects.toMatchObject({ code: 'not_found' });
+  });
+});
+
+describe('a training', () => {
+  const roots = () => [join(folder, 'built-in'), join(folder, 'trained')];
+  const run = (r2: number, signal = new AbortController().signal) =>
+    trainCandidate({
+      sql,
+      model: NAME,
+      roots: roots(),
+      objects: new ObjectFolder(join(folder, 'objects')),
+      signal,
+      onProgress: () => {},
+      trainer: trainer(r2),
+    });
+
+  it('registers a candidate, held against the live version, and promotes nothing', async () => {
+    const card = version(roots()[0], '1.0.0', 0.9);
+    await registerModel(sql, card, 'built in');
+    await begin(sql, NAME, '1.0.0');
+    const worse = await run(0.8);
+    expect(worse).toMatchObject({ live: '1.0.0', card: { version: '1.1.0' }, comparison: { better: false } });
+    const better = await run(0.95);
+    expect(better).toMatchObject({ card: { version: '1.2.0' }, comparison: { better: true } });
+    expect(better.comparison.scores[0]).toMatchObject({ candidate: 0.95, live: 0.9 });
+    const statuses = (await listModels(sql, NAME)).map((model) => [model.version, model.status]);
+    expect(statuses).toEqual([
+      ['1.2.0', 'candidate'],
+      ['1.1.0', 'candidate'],
+      ['1.0.0', 'live'],
+    ]);
+  });
+
+  it('reaches the other nodes through object storage, whole', async () => {
+    const other = join(folder, 'other');
+    await fetchVersion(new ObjectFolder(join(folder, 'objects')), other, NAME, '1.2.0');
+    for (const file of ['model.onnx', 'card.json', 'parity.json'])
+      expect(readFileSync(join(other, NAME, '1.2.0', file))).toEqual(
+        readFileSync(join(roots()[1], NAME, '1.2.0', file)),
+      );
+    await expect(fetchVersion(new ObjectFolder(join(folder, 'objects')), other, NAME, '7.0.0')).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+
+  it('that is broken off, or yields what does not load, leaves nothing', async () => {
+    const abort = new AbortController();
+    abort.abort();
+    await expect(run(0.99, abort.signal)).rejects.toThrow();
+    const before = (await listModels(sql, NAME)).length;
+    const broken = trainCandidate({
+      sql,
+      model: NAME,
+      roots: roots(),
+      objects: null,
+      signal: new AbortController().signal,
+      onProgress: () => {},
+      trainer: async (options) => {
+        const card = await trainer(0.99)(options);
+        truncateSync(join(options.out, 'model.onnx'), 40);
+        return card;
+      },
+    });
+    await expect(broken).rejects.toBeInstanceOf(TwinmeshError);
+    expect((await listModels(sql, NAME)).length).toBe(before);
+  });
+});
+
+describe('drift', () => {
+  it('is seen by input, told once when it begins and once when it ends', async () => {
+    const [{ card }] = await sql.query<{ card: ModelCard }>(
+      `select card from models where name = $1 and status = 'live'`,
+      [NAME],
+    );
+    const faults: unknown[] = [];
+    let hour = 0;
+    const clock = { ...systemClock, now: () => Date.UTC(2026, 0, 1, hour) };
+    const book = new DriftBook({ sql, clock, node: 'a', onFault: (error) => void faults.push(error) });
+    const random = seededRandom(5);
+    const ask = async (shift: number) => {
+      for (let call = 0; call < 40; call++) {
+        // spread over seven hours
+        if (call % 6 === 0) hour++;
+        const inputs = Float32Array.from({ length: 100 }, (_, i) => gaussian(random) + (i % 2 === 1 ? shift : 0));
+        book.observe(card, { model: NAME, inputs, rows: 50, at: [] });
+        if (call % 6 === 5) await book.flush();
+      }
+    };
+    const judge = async () => {
+      await book.flush();
+      const report = await driftReport(sql, 0);
+      return { report, changes: await judgeDrift(sql, report, 0.2, clock.now()) };
+    };
+    await ask(0);
+    const calm = await judge();
+    expect(calm.changes).toEqual([]);
+    expect(calm.report[0].inputs.map(({ psi }) => psi! < 0.1)).toEqual([true, true]);
+    await ask(3);
+    const moved = await judge();
+    expect(moved.report[0]).toMatchObject({ model: NAME, version: '1.0.0', kind: 'machine', rows: 4_000 });
+    expect(moved.changes).toEqual([expect.objectContaining({ input: 'vibration', drifting: true })]);
+    const [temperature, vibration] = moved.report[0].inputs;
+    expect(vibration.psi).toBeGreaterThan(10 * temperature.psi!);
+    expect(vibration.bins.reduce((sum, bin) => sum + bin.observed, 0)).toBeCloseTo(1, 9);
+    expect((await judge()).changes).toEqual([]);
+    await sql.query('delete from drift_counts');
+    await ask(0);
+    expect((await judge()).changes).toEqual([expect.objectContaining({ input: 'vibration', drifting: false })]);
+    await book.close();
+    expect(faults).toEqual([]);
+  });
+});
+
+describe('MLflow', () => {
+  const ended = async (name: string) => {
+    const job = await enqueue(sql, { type: 'written', name, params: {}, by: 'me' });
+    await claimJob(sql, 'written', 'n');
+    const result = {
+      version: '1.2.0',
+      folder: join(folder, 'trained', NAME, '1.2.0'),
+      scores: [score(0.95)],
+      training: { seed: 7, split: 'cells left out' },
+      better: true,
+    };
+    await endJob(sql, job.id, 'n', { status: 'done', message: 'well', result });
+    await owe(sql, job.id);
+    return job.id;
+  };
+
+  it('that is away is asked again later, and the run is not lost', async () => {
+    const job = await ended('patience');
+    const runs: MlflowRun[] = [];
+    const faults: unknown[] = [];
+    let isAway = true;
+    const mlflow = {
+      async write(run: MlflowRun) {
+        if (isAway) throw new TwinmeshError('unavailable', 'MLflow does not answer.');
+        runs.push(run);
+        return 'run-1';
+      },
+    };
+    expect(await settle(sql, mlflow, (error) => void faults.push(error))).toBe(0);
+    expect(faults).toHaveLength(1);
+    // not before its time
+    expect(await settle(sql, mlflow, () => {})).toBe(0);
+    isAway = false;
+    await sql.query('update mlflow_outbox set next_at = now()');
+    expect(await settle(sql, mlflow, () => {})).toBe(1);
+    expect(runs).toEqual([
+      expect.objectContaining({
+        job,
+        failed: false,
+        metrics: { 'R² made up': 0.95 },
+        params: { seed: '7', split: 'cells left out' },
+      }),
+    ]);
+    expect(await settle(sql, mlflow, () => {})).toBe(0);
+  });
+
+  it('itself takes runs, parameters, scores and artifacts, each run once', { timeout: 900_000 }, async ({ skip }) => {
+    const server = await findMlflow();
+    if (server === null) return skip('no MLflow here');
+    try {
+      const job = await ended('real');
+      const mlflow = new Mlflow(server.url);
+      expect(await settle(sql, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      await sql.query(`update mlflow_outbox set done_at = null, next_at = now() where job = $1`, [job]);
+      expect(await settle(sql, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      const ask = async (path: string, body?: unknown) => {
+        const init =
+          body === undefined
+            ? {}
+            : { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
+        return (await (await fetch(`${server.url}/api/2.0/mlflow/${path}`, init)).json()) as Record<string, never>;
+      };
+      const { experiment } = await ask('experiments/get-by-name?experiment_name=twinmesh%20real');
+      const { runs } = await ask('runs/search', {
+        experiment_ids: [(experiment as { experiment_id: string }).experiment_id],
+      });
+      expect(runs).toHaveLength(1);
+      const [{ info, data }] = runs as {
+        info: { run_id: string; status: string };
+        data: Record<string, { key: string }[]>;
+      }[];
+      expect(info.status).toBe('FINISHED');
+      expect(data.params).toEqual(expect.arrayContaining([{ key: 'seed', value: '7' }]));
+      expect(data.metrics).toEqual([expect.objectContaining({ value: 0.95 })]);
+      const { files } = await ask(`artifacts/list?run_id=${info.run_id}`);
+      expect((files as { path: string }[]).map(({ path }) => path).sort()).toEqual([
+        'card.json',
+        'model.onnx',
+        'parity.json',
+      ]);
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it('says that it is away without its password', async () => {
+    const mlflow = new Mlflow('http://me:hush@127.0.0.1:9');
+    const writing = mlflow.write({
+      job: 'j',
+      experiment: 'e',
+      name: 'n',
+      startedAt: 0,
+      finishedAt: 1,
+      failed: false,
+      params: {},
+      metrics: {},
+      tags: {},
+      artifacts: [],
+    });
+    await expect(writing).rejects.toMatchObject({ code: 'unavailable', message: expect.not.stringContaining('hush') });
+  });
+});
