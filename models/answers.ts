@@ -96,14 +96,22 @@ function classOf({ card, id }: Model, tensors: Tensors, i: number) {
 
 function forecastOf({ card, id }: Model, tensors: Tensors, i: number) {
   const { data, width } = tensors.forecast;
-  const forecast: Record<string, number> = {};
+  const { lo, hi } = tensors;
+  const said = { model: id, horizonMs: card.output.horizonMs, forecast: {} as Record<string, number> };
+  const span = { forecastLo: {} as Record<string, number>, forecastHi: {} as Record<string, number> };
   for (let k = 0; k < width; k++) {
+    const name = (card.output.metrics as string[])[k];
     const x = data[i * width + k];
     if (!Number.isFinite(x)) return 'not_finite';
     if (!isInRange(card, x)) return 'out_of_range';
-    forecast[(card.output.metrics as string[])[k]] = x;
+    said.forecast[name] = x;
+    if (lo === undefined || hi === undefined) continue;
+    const [a, b] = [lo.data[i * width + k], hi.data[i * width + k]];
+    if (!Number.isFinite(a) || !Number.isFinite(b)) return 'not_finite';
+    span.forecastLo[name] = Math.min(a, b, x);
+    span.forecastHi[name] = Math.max(a, b, x);
   }
-  return { model: id, horizonMs: card.output.horizonMs, forecast };
+  return lo === undefined || hi === undefined ? said : { ...said, ...span };
 }
 
 /** Names with their shares, none negative, sum 1; null where they are too far from that. */

@@ -46,6 +46,8 @@ const PREDICTION = {
     probabilities: NUMBERS,
     horizonMs: NUMBER,
     forecast: NUMBERS,
+    forecastLo: NUMBERS,
+    forecastHi: NUMBERS,
   },
 };
 

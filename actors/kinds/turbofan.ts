@@ -7,7 +7,7 @@ import { defineTwin, type MetricDefinition, type RawReading } from '../protocol/
  * are simulated already, and are replayed.
  *
  * A cycle (a flight) has no duration in the data. It stands as one hour of event time: cycle n is reported n − 1 hours
- * after the first. The window of 30 hours is the last 30 cycles, a pane each; hours of predicted life are cycles.
+ * after the first. A window of 30 hours is the last 30 cycles or so; hours of predicted life are cycles.
  */
 const CYCLE_MS = 3_600_000;
 
@@ -56,6 +56,9 @@ const TELLING = [
   'w31',
   'w32',
 ] as const;
+
+/** What the model is told of each; the longest window tells how the engine began. */
+const STATISTICS = ['5h.mean', '10h.mean', '30h.mean', '30h.slope', '30h.std', '120h.mean', '120h.slope'];
 
 const HEADER = new Set(['timestamp', 'engine_id', 'cycle', 'readings', 'metadata', 'id']);
 
@@ -126,7 +129,12 @@ export default defineTwin({
       },
     },
   ],
-  windows: { '30h': { spanMs: 30 * CYCLE_MS, panes: 30 } },
+  windows: {
+    '5h': { spanMs: 5 * CYCLE_MS, panes: 5 },
+    '10h': { spanMs: 10 * CYCLE_MS, panes: 5 },
+    '30h': { spanMs: 30 * CYCLE_MS, panes: 10 },
+    '120h': { spanMs: 120 * CYCLE_MS, panes: 12 },
+  },
   detectors: {
     cooldownMs: 24 * CYCLE_MS,
     // Wear is slow and no anomaly; five standard deviations of 30 flights are something else.
@@ -141,7 +149,7 @@ export default defineTwin({
   models: {
     rul: {
       model: 'turbofan-rul',
-      inputs: TELLING.map((name) => `${name}.30h.panes`),
+      inputs: [...TELLING.flatMap((name) => STATISTICS.map((statistic) => `${name}.${statistic}`)), 't24.120h.count'],
       needs: [...TELLING],
       minReadings: 5,
       everyMs: 1_000,

@@ -23,6 +23,9 @@ export interface Prediction {
   /** Forecast: values of metrics `horizonMs` after `at`. */
   horizonMs?: number;
   forecast?: Record<string, number>;
+  /** Where each of them lies with the coverage that the model card states. */
+  forecastLo?: Record<string, number>;
+  forecastHi?: Record<string, number>;
 }
 
 /** One question to one model for many twins. */

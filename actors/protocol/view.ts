@@ -62,6 +62,8 @@ export interface PredictionView {
   probabilities?: Record<string, number>;
   horizonMs?: number;
   forecast?: Record<string, number>;
+  forecastLo?: Record<string, number>;
+  forecastHi?: Record<string, number>;
   stale: PredictionStale | null;
 }
 

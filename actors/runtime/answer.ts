@@ -83,9 +83,9 @@ export function readPrediction(raw: unknown, model: string, at: number, plan: Pr
     if (typeof text !== 'string' || !TEXT.test(text)) return null;
     prediction[name] = text;
   }
-  for (const name of ['contributions', 'probabilities', 'forecast'] as const) {
+  for (const name of ['contributions', 'probabilities', 'forecast', 'forecastLo', 'forecastHi'] as const) {
     if (said[name] === undefined) continue;
-    const numbers = numbersOf(said[name], name !== 'forecast');
+    const numbers = numbersOf(said[name], !name.startsWith('forecast'));
     if (numbers === null) return null;
     prediction[name] = numbers;
   }

@@ -57,10 +57,16 @@ export function foldPrediction(state: TwinState, entry: PredictionEntry, out: Em
 export function isDue(state: TwinState, plan: PredictionPlan): boolean {
   const { n } = state;
   const p = plan.offset;
+  if (n[p + P.COUNT] === 0) return isDueSince(state, plan, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY);
+  return isDueSince(state, plan, n[p + P.AT], n[p + P.RECEIVED]);
+}
+
+/** The same for whoever asks another one: since a state of this event time and received time. -Infinity: it was never asked. */
+export function isDueSince(state: TwinState, plan: PredictionPlan, at: number, receivedAt: number): boolean {
+  const { n } = state;
   if (n[H.RETIRED] === 1 || n[H.ACCEPTED] < plan.minReadings) return false;
   const { everyMs } = plan.use;
-  if (n[p + P.COUNT] > 0 && (n[H.AT] - n[p + P.AT] < everyMs || n[H.RECEIVED] - n[p + P.RECEIVED] < everyMs))
-    return false;
+  if (n[H.AT] - at < everyMs || n[H.RECEIVED] - receivedAt < everyMs) return false;
   for (let i = 0; i < plan.needs.length; i++) {
     const m = metricOffset(state, plan.needs[i]);
     if (m < 0 || n[m + M.COUNT] === 0) return false;

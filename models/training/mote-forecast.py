@@ -174,6 +174,7 @@ def main() -> None:
         limits=[
             "Learned in one building whose heating goes on at 6 and off at 18 o'clock: elsewhere hours and heights differ; train anew on a week of your own.",
             "Hours are counted in UTC.",
+            "Features were compared on day 3 of the lab as well: training has not seen it, the choice of features has.",
             "Not for a mote whose health is not ok: nonsense in, nonsense out.",
         ],
         sample=sample,

@@ -1,25 +1,24 @@
-"""turbofan-rul: flights left, from the last 30 flights of 14 sensors (NASA C-MAPSS FD001 and FD003).
+"""turbofan-rul: flights left, from windows of 5 to 120 flights of 14 sensors (NASA C-MAPSS FD001 and FD003).
 
-Five gated recurrent units, each trained without a fifth of the engines; the answer is their mean. What each says of the
-engines that it has not seen gives the score of cross-validation and the interval.
+Gradient boosting, five times, each trained without a fifth of the engines; the answer is their mean. What each says of the
+engines that it has not seen gives the score of cross-validation and the interval. On those engines it does better than
+recurrent networks over the last 30 flights did, because a window of 120 flights tells how an engine began.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from lightgbm import LGBMRegressor
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from twinmesh_training import Graph, Training, coverage, rmse
-from twinmesh_training.network import adam, apply_dense, apply_gru, dense, graph_gru, gru, in_parts
 
 SENSORS = ["t24", "t30", "t50", "p30", "nf", "nc", "ps30", "phi", "nrf", "nrc", "bpr", "ht_bleed", "w31", "w32"]
-INPUTS = [f"{s}.30h.panes" for s in SENSORS]
-STEPS = 30
+STATISTICS = ["5h.mean", "10h.mean", "30h.mean", "30h.slope", "30h.std", "120h.mean", "120h.slope"]
+INPUTS = [f"{s}.{statistic}" for s in SENSORS for statistic in STATISTICS] + ["t24.120h.count"]
 HOUR = 3_600_000
 #: The field counts a younger engine as one with so many flights left (Heimes, PHM 2008).
 CAP = 125.0
-FOLDS, HIDDEN = 5, 48
+FOLDS = 5
 COVERAGE = 0.9
 #: Predictions between which the width of the interval is measured apart.
 KNOTS = np.array([0, 25, 50, 75, 100, 125], np.float32)
@@ -35,56 +34,28 @@ def phm08(truth, predicted) -> float:
     return float(np.sum(np.where(late < 0, np.exp(-late / 13), np.exp(late / 10)) - 1))
 
 
-class Scaling:
-    def __init__(self, x):
-        newest = x.reshape(-1, len(SENSORS), STEPS)[:, :, -1]
-        self.mean, self.std = newest.mean(0), newest.std(0)
-
-    def sequence(self, x):
-        """[N, 30, 15]: sensors, and 1 where there was no flight yet"""
-        x = x.reshape(-1, len(SENSORS), STEPS).transpose(0, 2, 1)
-        missing = np.isnan(x[:, :, :1])
-        x = np.clip((x - self.mean) / self.std, -4, 4)
-        return np.concatenate([np.where(np.isnan(x), 0, x), missing], axis=2).astype(np.float32)
-
-
-def predict(layers, x, key=None):
-    h = apply_gru(layers["gru"], x)
-    if key is not None:
-        a, b = jax.random.split(key)
-        h = h * jax.random.bernoulli(a, 0.7, h.shape) / 0.7
-    h = jax.nn.relu(apply_dense(layers["hidden"], h))
-    if key is not None:
-        h = h * jax.random.bernoulli(b, 0.7, h.shape) / 0.7
-    return apply_dense(layers["out"], h)[:, 0]
+def fit(x, y, seed):
+    model = LGBMRegressor(
+        n_estimators=170,
+        num_leaves=15,
+        learning_rate=0.07,
+        min_child_samples=80,
+        subsample=0.7,
+        subsample_freq=1,
+        colsample_bytree=0.4,
+        reg_lambda=5,
+        random_state=seed,
+        n_jobs=1,
+        deterministic=True,
+        verbose=-1,
+    )
+    return model.fit(x, y)
 
 
-def loss(layers, key, x, y):
-    noise, drop = jax.random.split(key)
-    return jnp.mean((predict(layers, x + 0.1 * jax.random.normal(noise, x.shape), drop) - y) ** 2)
-
-
-def fit(x, y, seed, progress):
-    keys = jax.random.split(jax.random.PRNGKey(seed), 3)
-    layers = {"gru": gru(keys[0], len(SENSORS) + 1, HIDDEN), "hidden": dense(keys[1], HIDDEN, 32), "out": dense(keys[2], 32, 1, 0.02)}
-    layers["out"]["b"] = jnp.full(1, 0.7)
-    return adam(layers, loss, (x, y), epochs=11, batch=384, rate=3e-3, seed=seed, decay=1e-3, progress=progress)
-
-
-def graph_of(scaling: Scaling, width: int, members, half) -> Graph:
+def graph_of(width: int, members, half) -> Graph:
     g = Graph(width)
-    x = g.op("Reshape", g.input, g.const([-1, len(SENSORS), STEPS], np.int64))
-    x = g.op("Transpose", x, perm=[2, 0, 1])
-    missing = g.op("IsNaN", g.op("Gather", x, g.const([0], np.int64), axis=2))
-    x = g.op("Div", g.op("Sub", x, g.const(scaling.mean.reshape(1, 1, -1))), g.const(scaling.std.reshape(1, 1, -1)))
-    x = g.clip(g.op("Where", g.op("IsNaN", x), g.const(0.0), x), -4, 4)
-    x = g.op("Concat", x, g.op("Cast", missing, to=1), axis=2)
-    told = []
-    for layers in members:
-        h = g.dense(graph_gru(g, layers["gru"], x), layers["hidden"]["w"], layers["hidden"]["b"], "Relu")
-        told.append(g.dense(h, layers["out"]["w"], layers["out"]["b"]))
-    mean = g.op("ReduceMean", g.concat(*told), axes=[1], keepdims=1)
-    value = g.clip(g.op("Mul", mean, g.const([[CAP]])), 0, CAP)
+    mean = g.op("ReduceMean", g.concat(*[g.lightgbm(member) for member in members]), axes=[1], keepdims=1)
+    value = g.clip(mean, 0, CAP)
     # width of the interval: linear between the knots, as a sum of ramps
     slopes = np.diff(half) / np.diff(KNOTS)
     turns = np.concatenate([slopes[:1], np.diff(slopes)])
@@ -102,7 +73,7 @@ def main():
         kind="turbofan",
         type="regression",
         title="Flights left of a turbofan engine",
-        description="Mean of five recurrent networks over the last 30 flights of 14 sensors, with a 90 % interval. Flights are capped at 125, as the field does: 125 means 125 or more.",
+        description="Mean of five gradient boosted models over windows of 5 to 120 flights of 14 sensors, with a 90 % interval. Flights are capped at 125, as the field does: 125 means 125 or more.",
         seed=5,
     )
     source = "NASA Ames, Saxena, Goebel, Simon, Eklund, PHM 2008 (public domain)"
@@ -120,31 +91,26 @@ def main():
         inputs = rows.inputs
         names = rows.names
     x, y, unit = np.concatenate(xs), np.concatenate(ys), np.concatenate(units)
-    scaling = Scaling(x)
-    seq = scaling.sequence(x)
-    target = (np.minimum(y, CAP) / CAP).astype(np.float32)
+    capped = np.minimum(y, CAP)
     engines = np.unique(unit)
     fold_of = dict(zip(np.random.default_rng(t.seed).permutation(engines), np.arange(len(engines)) % FOLDS))
     fold = np.array([fold_of[u] for u in unit])
-    ask = jax.jit(predict)
     members, unseen = [], np.zeros(len(x))
     for k in range(FOLDS):
         rest = fold != k
-        members.append(fit(seq[rest], target[rest], t.seed + k, lambda share: t.progress(0.1 + 0.8 * (k + share) / FOLDS, f"network {k + 1}")))
-        unseen[~rest] = in_parts(lambda s: ask(members[k], s), seq[~rest])
-    unseen = np.clip(unseen * CAP, 0, CAP)
-    capped = np.minimum(y, CAP)
+        members.append(fit(x[rest], capped[rest], t.seed + k))
+        unseen[~rest] = np.clip(members[k].predict(x[~rest]), 0, CAP)
+        t.progress(0.1 + 0.8 * (k + 1) / FOLDS, f"model {k + 1}")
     best = ("DAST", 11.43, "Zhang, Song, Li, IEEE Trans. Instrum. Meas. 71, 2022")
     for i, fleet in enumerate(fleets):
         m = unit // 1000 == i
-        t.score("RMSE of flights (capped at 125), every flight", rmse(capped[m], unseen[m]), data=f"C-MAPSS train_{fleet}", split="five folds of whole engines; each judged by the one network that has not seen it")
+        t.score("RMSE of flights (capped at 125), every flight", rmse(capped[m], unseen[m]), data=f"C-MAPSS train_{fleet}", split="five folds of whole engines; each judged by the one model that has not seen it")
     # half width by prediction, from engines not seen; one knot takes the rows around it
     residual = np.abs(capped - unseen)
     half = np.array([np.quantile(residual[np.abs(unseen - c) <= 12.5], COVERAGE) for c in KNOTS], np.float32)
 
     def answer(x):
-        s = scaling.sequence(x)
-        value = np.clip(np.mean([in_parts(lambda part: ask(m, part), s) for m in members], axis=0) * CAP, 0, CAP)
+        value = np.clip(np.mean([member.predict(x) for member in members], axis=0), 0, CAP)
         width = np.interp(value, KNOTS, half)
         return value, np.clip(value - width, 0, CAP), np.clip(value + width, 0, CAP)
 
@@ -166,9 +132,9 @@ def main():
     t.score("coverage of the 90 % interval (capped at 125)", coverage(within, lo, hi), data=data, split=split)
     sample = np.concatenate([test.X[::12], x[:3]])
     value, lo, hi = answer(sample)
-    newest = np.nanmedian(x[y > CAP].reshape(-1, len(SENSORS), STEPS)[:, :, -1], axis=0)
+    sound = np.nanmedian(x[y > CAP], axis=0)
     t.write(
-        graph_of(scaling, len(names), members, half).model("turbofan-rul"),
+        graph_of(len(names), members, half).model("turbofan-rul"),
         inputs=inputs,
         reference=x,
         output={
@@ -177,8 +143,8 @@ def main():
             "range": [0, CAP],
             "explain": {
                 "method": "occlusion",
-                "groups": {s: list(range(STEPS * i, STEPS * i + STEPS)) for i, s in enumerate(SENSORS)},
-                "reference": [round(float(v), 4) for v in np.repeat(newest, STEPS)],
+                "groups": {s: [k for k, name in enumerate(names) if name.startswith(f"{s}.")] for s in SENSORS},
+                "reference": [float(f"{v:.6g}") for v in sound],
             },
         },
         split="training: FD001 and FD003 by whole engines; test: FD001 as published",
@@ -190,7 +156,7 @@ def main():
         limits=[
             "Simulated engines at sea level (FD001, FD003): other flight conditions (FD002, FD004) are outside its training.",
             "125 means 125 flights or more: younger engines are not told apart.",
-            "A flight stands as one hour of event time; flights left out shift the sequence.",
+            "A flight stands as one hour of event time; the count of flights starts with the twin's first reading.",
             "A research benchmark, not for decisions about real engines.",
         ],
     )

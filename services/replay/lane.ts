@@ -3,9 +3,9 @@ import type { Emitted } from '../../actors/protocol/event.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Prediction } from '../../actors/protocol/prediction.ts';
 import { featureReader } from '../../actors/runtime/features.ts';
-import { isDue } from '../../actors/runtime/foretelling.ts';
+import { isDueSince } from '../../actors/runtime/foretelling.ts';
 import { Fork } from '../../actors/runtime/fork.ts';
-import { H, layoutOf, type PredictionPlan } from '../../actors/runtime/layout.ts';
+import { H, layoutOf, P, type PredictionPlan } from '../../actors/runtime/layout.ts';
 import type { Segment } from '../../actors/store/queries/journal-segments.ts';
 import type { StoredSnapshot } from '../../actors/store/queries/journal-snapshots.ts';
 import type { RescoredTwin } from '../../actors/store/queries/journal-twins.ts';
@@ -28,7 +28,8 @@ export interface Question {
  *
  * Invariants:
  *  1  Until `from` there is one course; there it forks.
- *  2  When a model is due is asked of the live code (`isDue`), on a fork that takes empty answers at the due moments.
+ *  2  When a model is due is asked of the live code, with the moments at which this version was asked. What it is asked is read from
+ *     the journal as it is: features come from readings, and readings are the same on both courses.
  */
 export class Lane {
   readonly twin: RescoredTwin;
@@ -47,7 +48,9 @@ export class Lane {
   #before: StoredSnapshot | null;
   #journal: Fork;
   /** From `from` on. */
-  #forked: { schedule: Fork; other: Fork } | null = null;
+  #other: Fork | null = null;
+  /** Event time and received time of the states that this version was last asked about, by plan. */
+  readonly #asked: { at: number; receivedAt: number }[] = [];
   /** Of the stretch: from where on it counts, and the questions in it. */
   #entries: readonly Entry[] = [];
   #begin = 0;
@@ -88,7 +91,7 @@ export class Lane {
     this.#entries = [];
     this.#begin = this.#end = 0;
     this.#questions = [];
-    if (this.above === null || this.#forked !== null) {
+    if (this.above === null || this.#other !== null) {
       this.isDone = this.isSkipped = true;
       return;
     }
@@ -112,22 +115,18 @@ export class Lane {
         this.isDone = true;
         break;
       }
-      if (this.#forked === null && entry.receivedAt >= this.#span.from)
-        this.#forked = { schedule: this.#journal.copy(), other: this.#journal.copy() };
+      if (this.#other === null && entry.receivedAt >= this.#span.from) this.#fork();
       const emitted = this.#journal.follow(entry);
-      if (this.#forked === null) continue;
+      if (this.#other === null) continue;
       if (this.#begin > i) this.#begin = i;
       note(emitted, this.was);
-      if (this.#isReplaced(entry)) {
-        this.answersWere++;
-        continue;
-      }
-      const { schedule } = this.#forked;
-      addTo(schedule, entry);
+      if (this.#isReplaced(entry)) this.answersWere++;
       if (entry.type !== 'reading') continue;
       readings++;
-      for (let p = 0; p < this.#plans.length; p++)
-        if (isDue(schedule.state, this.#plans[p])) this.#question(schedule, this.#plans[p], i, entry.receivedAt);
+      for (let p = 0; p < this.#plans.length; p++) {
+        const { at, receivedAt } = this.#asked[p];
+        if (isDueSince(this.#journal.state, this.#plans[p], at, receivedAt)) this.#question(p, i);
+      }
     }
     if (this.above === null) this.isDone = true;
     for (const question of this.#questions) questions.push(question);
@@ -135,8 +134,8 @@ export class Lane {
   }
 
   second(): void {
-    const other = this.#forked?.other;
-    if (other !== undefined) {
+    const other = this.#other;
+    if (other !== null) {
       let q = 0;
       for (let i = this.#begin; i < this.#end; i++) {
         const entry = this.#entries[i];
@@ -161,21 +160,27 @@ export class Lane {
     return entry.type === 'prediction' && this.#names.has(entry.name);
   }
 
-  #question(schedule: Fork, plan: PredictionPlan, behind: number, receivedAt: number): void {
+  #fork(): void {
+    this.#other = this.#journal.copy();
+    const { n } = this.#journal.state;
+    for (const { offset } of this.#plans) {
+      const isNew = n[offset + P.COUNT] === 0;
+      this.#asked.push({
+        at: isNew ? Number.NEGATIVE_INFINITY : n[offset + P.AT],
+        receivedAt: isNew ? Number.NEGATIVE_INFINITY : n[offset + P.RECEIVED],
+      });
+    }
+  }
+
+  #question(p: number, behind: number): void {
+    const { state } = this.#journal;
+    const plan = this.#plans[p];
     const reader = featureReader(this.#kind, plan.use.inputs);
     const inputs = new Float32Array(reader.width);
-    reader.read(schedule.state, inputs, 0);
-    const at = schedule.state.n[H.AT];
+    reader.read(state, inputs, 0);
+    const at = state.n[H.AT];
+    this.#asked[p] = { at, receivedAt: state.n[H.RECEIVED] };
     this.#questions.push({ plan, behind, inputs, at, answer: null });
-    const prediction = { model: plan.use.model, at };
-    schedule.add({
-      type: 'prediction',
-      revision: 0,
-      receivedAt,
-      name: plan.name,
-      basedOn: schedule.revision,
-      prediction,
-    });
   }
 
   #answer(other: Fork, { plan, answer }: Question, receivedAt: number): void {

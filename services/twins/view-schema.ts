@@ -39,6 +39,8 @@ const PREDICTION = {
     probabilities: NUMBERS,
     horizonMs: { type: 'number', description: 'How long after `at` the forecast speaks of.' },
     forecast: NUMBERS,
+    forecastLo: NUMBERS,
+    forecastHi: NUMBERS,
     stale: {
       type: ['object', 'null'],
       description: 'Why the answer is older than it should be.',

@@ -229,7 +229,7 @@ describe('twins', () => {
       () => data('GET', '/api/v1/fleet'),
       ({ worst }) => worst.length > 0,
     );
-    expect(Object.keys(fleet.kinds).sort()).toEqual(['battery', 'device', 'machine', 'mote']);
+    expect(Object.keys(fleet.kinds).sort()).toEqual(['battery', 'device', 'machine', 'mote', 'turbofan']);
     expect(fleet).toMatchObject({ total: 4, retired: 0, telemetry: null, kinds: { machine: { total: 1 } } });
     expect(Object.values(fleet.health as Record<string, number>).reduce((a, b) => a + b)).toBe(4);
     expect(fleet.worst).toMatchObject([{ twinId: 'machine:M1', health: 'warning', alerts: 1 }]);
@@ -319,7 +319,10 @@ describe('twins', () => {
       () => second.of('reading').length,
       (seen) => seen >= 4,
     );
-    expect(second.of('reading').map(({ id }) => Number(id))).toEqual([2, 3, 4, 5].map((n) => from + n));
+    expect(second.of('reading').map((seen) => seen.data.values.soc)).toEqual([78, 77, 76, 75]);
+    // models answer in between: their entries have revisions too
+    const ids = [...second.of('reading'), ...second.of('prediction')].map(({ id }) => Number(id)).sort((a, b) => a - b);
+    expect(ids).toEqual(ids.map((_, i) => Number(first.lastEventId) + 1 + i));
     expect(second.of('reset')).toEqual([]);
     second.close();
   });

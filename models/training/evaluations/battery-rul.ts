@@ -37,11 +37,18 @@ const evaluation: Evaluation = {
         });
         if (withLine) for (const value of line(alive, cap)) lines.push(value);
       }
+      const near = (values: readonly number[]) => values.filter((_, i) => truth[i] < cap);
       const told = card.scores.find((score) => score.data === data);
       const of = { data, split: told?.split ?? '' };
       const floor = (value: number) => (withLine ? { floor: { name: FLOOR, value } } : {});
       return [
         { ...of, name: 'RUL MAE', value: mae(truth, said[0]), ...(withLine && floor(mae(truth, lines))) },
+        {
+          ...of,
+          name: 'RUL MAE below the bound',
+          value: mae(near(truth), near(said[0])),
+          ...(withLine && floor(mae(near(truth), near(lines)))),
+        },
         { ...of, name: 'RUL R²', value: r2(truth, said[0]), ...(withLine && floor(r2(truth, lines))) },
         { ...of, name: 'coverage of the interval', value: coverage(truth, said[1], said[2]) },
       ];

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import machine from '../../../actors/kinds/machine.ts';
 import type { PredictRequest } from '../../../actors/protocol/prediction.ts';
 import { shardOf } from '../../../actors/protocol/twin-id.ts';
-import { NEWEST, readSegments } from '../../../actors/store/queries/journal-segments.ts';
+import { readSegments } from '../../../actors/store/queries/journal-segments.ts';
 import { findTwin } from '../../../actors/store/queries/twin-key.ts';
 import type { SeatedPredictor } from '../../../services/inference/seat.ts';
 import { type GatewayNode, startGateway } from '../gateway/node.ts';
@@ -43,6 +43,19 @@ beforeAll(async () => {
     );
   }
   node.parts.predictor.take(predictor);
+  // asked about what is due, and then at rest
+  for (const twinId of ['machine:M1', 'mote:1']) {
+    let before = -1;
+    await vi.waitFor(
+      async () => {
+        const { revision } = await node.parts.host.get(twinId);
+        const last = before;
+        before = revision;
+        expect(revision).toBe(last);
+      },
+      { timeout: 20_000, interval: 300 },
+    );
+  }
 }, 60_000);
 afterAll(() => node?.stop());
 
@@ -114,7 +127,7 @@ describe('a stretch of a journal', () => {
       twin,
       id,
       after: 0,
-      upto: NEWEST,
+      upto: wanted.length,
       floorAt: Number.NEGATIVE_INFINITY,
       newestAt: Number.POSITIVE_INFINITY,
     };
@@ -122,7 +135,7 @@ describe('a stretch of a journal', () => {
     const found = await readSegments(node.parts.sql, node.parts.kinds.get(kind), [
       whole,
       part,
-      { ...whole, after: 900 },
+      { ...whole, after: 900, upto: 1_000 },
     ]);
     expect(found).toEqual([wanted, wanted.slice(1, 2), []]);
     expect(JSON.stringify(found[0])).toBe(JSON.stringify(wanted));

@@ -202,7 +202,7 @@ describe('the past of a twin', () => {
             await agrees(which === 'PGlite' ? journalOf(sql) : memoryJournal(store), valve, live);
           })
           .beforeEach(empty),
-        { numRuns: which === 'PGlite' ? 6 : 8 },
+        { numRuns: which === 'PGlite' ? 6 : 8, endOnFailure: true },
       );
     },
     120_000,

@@ -30,22 +30,23 @@ describe('a turbofan', () => {
     expect([at('t30'), at('nc'), at('ps30'), at('w32')]).toEqual([1585.29, 9050.17, 47.2, 23.3735]);
   });
 
-  it('keeps each of its last 30 flights as a pane of its own', () => {
+  it('counts a flight as an hour: its windows are of so many flights', () => {
     const state = newState(turbofan, twinIdOf('turbofan', 'E1'));
-    for (let cycle = 1; cycle <= 40; cycle++) {
+    for (let cycle = 1; cycle <= 200; cycle++) {
       const at = T0 + (cycle - 1) * HOUR;
       const reading: Reading = { kind: 'turbofan', id: 'E1', at, values: { t24: 600 + cycle }, key: `c${cycle}` };
       fold(state, { type: 'reading', revision: cycle, receivedAt: at, reading }, []);
-      if (cycle === 3) expect([...panes(state)].slice(26)).toEqual([Number.NaN, 601, 602, 603]);
     }
-    expect([...panes(state)]).toEqual(Array.from({ length: 30 }, (_, i) => 611 + i));
-  });
-
-  it('asks its model with 14 sensors of 30 flights, and a flight counts as an hour', () => {
-    const use = turbofan.models!.rul;
-    expect(featureReader(turbofan, use.inputs).width).toBe(420);
-    expect(use.maintenance!.hoursPerUnit).toBe(1);
-    expect(turbofan.windows['30h'].spanMs / turbofan.windows['30h'].panes).toBe(HOUR);
+    const reader = featureReader(turbofan, ['t24.5h.mean', 't24.5h.count', 't24.120h.count', 't24.120h.slope']);
+    const out = new Float64Array(reader.width);
+    featuresOf(state, reader, out, 0);
+    expect(out[0]).toBeCloseTo(798, 9);
+    expect(out[1]).toBe(5);
+    expect(out[2]).toBeGreaterThan(110);
+    expect(out[2]).toBeLessThanOrEqual(120);
+    expect(out[3] * 3_600).toBeCloseTo(1, 9);
+    expect(turbofan.models!.rul.maintenance!.hoursPerUnit).toBe(1);
+    expect(featureReader(turbofan, turbofan.models!.rul.inputs).width).toBe(99);
   });
 
   it('decodes what it documents, and counts what it does not know', () => {
@@ -57,10 +58,3 @@ describe('a turbofan', () => {
     expect(decode({ readings: 7 }, 'E9')).toMatchObject({ id: 'E9', values: {} });
   });
 });
-
-function panes(state: ReturnType<typeof newState>): Float64Array {
-  const reader = featureReader(turbofan, ['t24.30h.panes']);
-  const out = new Float64Array(reader.width);
-  featuresOf(state, reader, out, 0);
-  return out;
-}
