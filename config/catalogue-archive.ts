@@ -16,13 +16,13 @@ export const ARCHIVE = {
     /^[^\0]+$/,
     'archive',
     null,
-    'Folder of the archive and of model artifacts where there is no S3_ENDPOINT. Left out, archive in DATA_DIR.',
+    'Folder of the archive where there is no S3_ENDPOINT. Left out, archive in DATA_DIR.',
   ),
   S3_ENDPOINT: url(
     ['http:', 'https:'],
     'archive',
     null,
-    'S3 (AWS, MinIO and others) for the archive and model artifacts in place of a folder. Needs S3_BUCKET, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
+    'S3 (AWS, MinIO and others) for the archive, in place of a folder, and for trained models, which other nodes fetch from there. Needs S3_BUCKET, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
   ),
   S3_BUCKET: text(
     'a bucket name',

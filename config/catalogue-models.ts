@@ -7,7 +7,7 @@ export const MODELS = {
     /^[^\0]+$/,
     'models',
     null,
-    'Folder of further models, <name>/<version>/{model.onnx, card.json}, beside those that come with twinmesh; trained ones are put there. Left out, models in DATA_DIR. All nodes with the role inference need the same.',
+    'Folder of further models, <name>/<version>/{model.onnx, card.json}, beside those that come with twinmesh; trained ones are put there. Left out, models in DATA_DIR. All nodes with the role inference need the same: a shared folder, or S3_ENDPOINT for what is trained.',
   ),
   INFERENCE_MAX_PER_SECOND: integer(
     'predictions',
@@ -50,7 +50,7 @@ export const MODELS = {
     10,
     'models',
     0.2,
-    'Population stability index of a model input above which its drift is an event. 0.1 is commonly read as some, 0.25 as much.',
+    'Population stability index of a model input above which its drift is told: as an event (data-drift), in the log, and to training. 0.1 is commonly read as some, 0.25 as much.',
   ),
   MLFLOW_URL: url(
     ['http:', 'https:'],

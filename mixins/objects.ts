@@ -14,7 +14,7 @@ type Place = Pick<
  * Nothing is asked or made before the first use.
  */
 export function openObjects(settings: Place): ObjectStore {
-  if (settings.s3Endpoint === null) return new ObjectFolder(settings.archiveDir ?? join(settings.dataDir, 'archive'));
+  if (settings.s3Endpoint === null) return new ObjectFolder(settings.archiveDir ?? settings.dataDir);
   return new ObjectS3({
     endpoint: settings.s3Endpoint,
     // That these are there is a relation between the settings (config/limits.ts).

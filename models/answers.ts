@@ -13,6 +13,9 @@ export type Refusal = (typeof REFUSALS)[number];
 /** A distribution may be off by so much: it has been rounded to float32, or exported from one that was. */
 const OFF = 0.01;
 
+/** So far outside its range, as a share of the range's larger end, a float32 may lie that meant the end: exp(log(500)) is 500.00006. */
+const ROUNDING = 1e-6;
+
 /** What row `i` says, or why it says nothing. `at` of the answer is left to the caller. */
 export function answerOf(model: Model, tensors: Tensors, i: number): Omit<Prediction, 'at'> | Refusal {
   const { card } = model;
@@ -42,20 +45,25 @@ export function rowRefusal(card: ModelCard, inputs: Float32Array, i: number): Re
   return null;
 }
 
-function isInRange(card: ModelCard, x: number): boolean {
-  const [lo, hi] = card.output.range ?? [-Infinity, Infinity];
-  return x >= lo && x <= hi;
+/** `x` within the range that the card states; null where it lies outside by more than rounding. */
+function inRange(card: ModelCard, x: number): number | null {
+  const range = card.output.range ?? (card.type === 'probability' ? [0, 1] : null);
+  if (range === null) return x;
+  const [lo, hi] = range;
+  const slack = ROUNDING * Math.max(Math.abs(lo), Math.abs(hi));
+  return x >= lo - slack && x <= hi + slack ? Math.min(hi, Math.max(lo, x)) : null;
 }
 
 function numberOf({ card, id }: Model, { value, lo, hi, contributions }: Tensors, i: number) {
-  const x = value.data[i];
-  if (!Number.isFinite(x)) return 'not_finite';
-  if (!isInRange(card, x) || (card.type === 'probability' && (x < 0 || x > 1))) return 'out_of_range';
+  if (!Number.isFinite(value.data[i])) return 'not_finite';
+  const x = inRange(card, value.data[i]);
+  if (x === null) return 'out_of_range';
   const said: Omit<Prediction, 'at'> = { model: id, value: x };
   if (card.output.unit !== undefined) said.unit = card.output.unit;
   if (lo !== undefined && hi !== undefined) {
-    const [a, b] = [lo.data[i], hi.data[i]];
-    if (!Number.isFinite(a) || !Number.isFinite(b)) return 'not_finite';
+    const ends = [lo.data[i], hi.data[i]];
+    if (!ends.every(Number.isFinite)) return 'not_finite';
+    const [a, b] = ends.map((end) => inRange(card, end) ?? end);
     // The ends are models of their own, which may cross the value: it lies in its interval nevertheless.
     said.interval = [Math.min(a, b, x), Math.max(a, b, x)];
   }
@@ -63,9 +71,9 @@ function numberOf({ card, id }: Model, { value, lo, hi, contributions }: Tensors
 }
 
 function scoreOf({ card, id }: Model, { score, contributions }: Tensors, i: number) {
-  const x = score.data[i];
-  if (!Number.isFinite(x)) return 'not_finite';
-  if (!isInRange(card, x)) return 'out_of_range';
+  if (!Number.isFinite(score.data[i])) return 'not_finite';
+  const x = inRange(card, score.data[i]);
+  if (x === null) return 'out_of_range';
   const said: Omit<Prediction, 'at'> = { model: id, score: x, threshold: card.output.threshold };
   return contributions === undefined ? said : withShares(card, said, contributions, i);
 }
@@ -101,9 +109,9 @@ function forecastOf({ card, id }: Model, tensors: Tensors, i: number) {
   const span = { forecastLo: {} as Record<string, number>, forecastHi: {} as Record<string, number> };
   for (let k = 0; k < width; k++) {
     const name = (card.output.metrics as string[])[k];
-    const x = data[i * width + k];
-    if (!Number.isFinite(x)) return 'not_finite';
-    if (!isInRange(card, x)) return 'out_of_range';
+    if (!Number.isFinite(data[i * width + k])) return 'not_finite';
+    const x = inRange(card, data[i * width + k]);
+    if (x === null) return 'out_of_range';
     said.forecast[name] = x;
     if (lo === undefined || hi === undefined) continue;
     const [a, b] = [lo.data[i * width + k], hi.data[i * width + k]];

@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TwinmeshError } from '../actors/protocol/errors.ts';
@@ -45,7 +46,9 @@ async function namesIn(folder: string): Promise<string[]> {
 
 /** Bytes of a file of a model. Throws bad_model where it is missing, no file, or larger than allowed. */
 export async function readLimited(path: string, file: string, maxBytes: number): Promise<Buffer> {
-  const handle = await open(join(path, file)).catch((error: NodeJS.ErrnoException) => {
+  // Not to wait for whoever might write into a pipe.
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+  const handle = await open(join(path, file), flags).catch((error: NodeJS.ErrnoException) => {
     throw new TwinmeshError('bad_model', `${file} cannot be read: ${error.code ?? error.message}.`);
   });
   try {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import { answerOf, rowRefusal } from './answers.ts';
 import { MAX_CARD_BYTES, MAX_OPSET, type ModelCard, parseCard } from './card.ts';
 import { readLimited } from './folder.ts';
 import { type OnnxSession, openOnnx, type Tensors } from './onnx.ts';
@@ -11,8 +12,8 @@ import { MAX_PARITY_BYTES, type Parity, parseParity } from './parity.ts';
  *
  * Owns the session and how long it lives. Does not own what the numbers mean (answers.ts) nor which version is live (registry.ts).
  *
- *  1  Nothing of a folder is believed: hash, size, operators, names, widths, and the trainer's own answers on sample rows are
- *     checked before `load` answers. Whatever does not hold is `bad_model` with the reason.
+ *  1  Nothing of a folder is believed: hash, size, operators, names, widths, and the trainer's own answers on sample rows (right,
+ *     and none that the card would refuse) are checked before `load` answers. Whatever does not hold is `bad_model` with the reason.
  *  2  A model that is given up (`retire`) answers what it has begun; its session is closed after the last of it.
  *  3  One run takes `SLICE_ROWS` rows at most: between runs the thread is anybody's.
  */
@@ -151,6 +152,14 @@ export class Model {
       };
       check(batch[name].data);
       check(alone[name].data);
+    }
+    for (let i = 0; i < parity.rows; i++) {
+      if (rowRefusal(this.card, parity.inputs, i) !== null) continue;
+      const said = answerOf(this, batch, i);
+      if (typeof said === 'string')
+        throw bad(
+          `Parity: the answer to row ${i} is what its trainer said, and would be refused by the card: ${said}.`,
+        );
     }
   }
 }

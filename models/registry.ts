@@ -60,6 +60,7 @@ const FILES = ['card.json', 'model.onnx', 'parity.json'];
 export class ModelRegistry {
   readonly #roots: readonly string[];
   readonly #watch: RegistryWatch;
+  readonly #misfit: (card: ModelCard) => string | null;
   readonly #slots = new Map<string, Slot>();
   readonly #refused = new Map<string, RefusedModel & { print: string }>();
   /** Loaded to be looked at, and not in use. */
@@ -68,9 +69,15 @@ export class ModelRegistry {
   #turn: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  constructor(roots: readonly string[], watch: RegistryWatch = {}) {
+  /** `misfit` says why a version that loads cannot be asked here all the same. */
+  constructor(
+    roots: readonly string[],
+    watch: RegistryWatch = {},
+    misfit: (card: ModelCard) => string | null = () => null,
+  ) {
     this.#roots = roots;
     this.#watch = watch;
+    this.#misfit = misfit;
   }
 
   /** Looks into the folders anew. */
@@ -199,6 +206,11 @@ export class ModelRegistry {
     if (this.#refused.get(id)?.print === print) return null;
     try {
       const model = await Model.load(path, { name, version, sha256 });
+      const misfit = this.#misfit(model.card);
+      if (misfit !== null) {
+        await model.retire();
+        throw new TwinmeshError('bad_model', misfit);
+      }
       this.#refused.delete(id);
       return model;
     } catch (error) {

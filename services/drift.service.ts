@@ -133,6 +133,8 @@ const drift: PartsSchema<Drift> = {
         const said = change.drifting ? 'an input of a model drifts' : 'an input of a model drifts no more';
         logger.warn({ part: 'drift', ...change }, said);
         void this.broker.broadcast('drift.changed', { ...change, at: nowMs });
+        // to one node of each service that speaks to the outside
+        void this.broker.emit('drift.told', { ...change, at: nowMs });
       }
       await forgetCounts(sql, nowMs - KEEP_HOURS * HOUR_MS);
     },

@@ -1,8 +1,10 @@
+import type { Context } from 'moleculer';
 import { openKafka } from '../mixins/kafka.ts';
 import { KafkaPublisher } from '../mixins/kafka-publisher.ts';
 import { MqttClient } from '../mixins/mqtt-client.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { tlsFiles } from '../mixins/tls.ts';
+import { DRIFT_TOPIC, type DriftTold, driftMessage } from './drift/message.ts';
 import { EVENT_TOPICS, kafkaEvents } from './events/kafka-events.ts';
 import { mqttEvents } from './ingest/mqtt-events.ts';
 
@@ -21,11 +23,28 @@ const events: PartsSchema<Events> = {
   metadata: { role: 'host' },
   mixins: [partsMixin],
 
+  events: {
+    async 'drift.told'(ctx: Context<DriftTold>) {
+      const { topic, key, payload } = driftMessage(ctx.params);
+      try {
+        await this.kafka?.publish([{ topic: DRIFT_TOPIC, key, value: payload }]);
+        await this.mqtt?.publish(topic, payload, { qos: 1, retain: false });
+      } catch (err) {
+        this.parts.logger.warn({ part: 'events', err, model: key }, 'that a model drifts was not taken outside');
+      }
+    },
+  },
+
   async started() {
     const { settings, host, clock, logger, metrics } = this.parts;
     if (settings.kafkaBrokers.length > 0) {
       const part = logger.child({ part: 'kafka-events' });
-      const kafka = new KafkaPublisher({ kafka: openKafka(settings, part), topics: EVENT_TOPICS, clock, logger: part });
+      const kafka = new KafkaPublisher({
+        kafka: openKafka(settings, part),
+        topics: [...EVENT_TOPICS, DRIFT_TOPIC],
+        clock,
+        logger: part,
+      });
       this.kafka = kafka;
       host.addSink(kafkaEvents((messages) => kafka.publish(messages)));
       metrics.followGauge(

@@ -4,7 +4,8 @@ import type { Context } from 'moleculer';
 import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { Batcher } from '../models/batcher.ts';
-import { ModelRegistry } from '../models/registry.ts';
+import { misfitOf } from '../models/fit.ts';
+import { ModelRegistry, type RegistryWatch } from '../models/registry.ts';
 import { DriftBook } from './drift/book.ts';
 import { ModelKeeper } from './inference/keeper.ts';
 import type { InferenceNode } from './inference/node.ts';
@@ -39,10 +40,14 @@ const inference: PartsSchema<Inference> = {
     predict: {
       visibility: 'public',
       async handler(ctx: Context): Promise<WireAnswer> {
-        const { request, deadlineMs, explain } = fromWire(ctx.params);
+        const { request, deadlineMs, explain, aside } = fromWire(ctx.params);
         // At a start it may be a moment away.
         await this.keeper.settled(request.model, deadlineMs * PATIENCE);
-        return { predictions: await this.batcher.ask(request, deadlineMs, explain) };
+        const predictions = await this.batcher.ask(request, deadlineMs, explain);
+        const card = this.registry.card(request.model);
+        if (!aside && card !== null && card.inputs.length * request.rows === request.inputs.length)
+          this.book.observe(card, request);
+        return { predictions };
       },
     },
 
@@ -79,10 +84,11 @@ const inference: PartsSchema<Inference> = {
   },
 
   async started() {
-    const { settings, sql, clock, metrics, logger } = this.parts;
+    const { settings, sql, clock, metrics, logger, kinds } = this.parts;
     const log = logger.child({ part: 'inference' });
     const told = new InferenceMetrics(metrics.registry);
-    this.registry = new ModelRegistry([BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))], {
+    const roots = [BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))];
+    const watch: RegistryWatch = {
       answered({ card: { name, version } }, { predictions, refused }, durationMs) {
         const nulls = [...refused.values()].reduce((sum, rows) => sum + rows, 0);
         told.answered(name, version, predictions.length - nulls, durationMs / 1000);
@@ -94,7 +100,8 @@ const inference: PartsSchema<Inference> = {
         log[from === null ? 'debug' : 'info']({ model: name, from, to }, 'another version of a model answers');
       },
       refused: (refused) => log.warn({ ...refused }, 'a model was refused'),
-    });
+    };
+    this.registry = new ModelRegistry(roots, watch, (card) => misfitOf(card, kinds.all()));
     this.book = new DriftBook({
       sql,
       clock,
@@ -105,11 +112,7 @@ const inference: PartsSchema<Inference> = {
       clock,
       run: async (request, explain) => {
         try {
-          const answered = await this.registry.predict(request, { explain });
-          const card = this.registry.card(request.model);
-          if (card !== null && card.inputs.length * request.rows === request.inputs.length)
-            this.book.observe(card, request);
-          return answered;
+          return await this.registry.predict(request, { explain });
         } catch (error) {
           if (!(error instanceof TwinmeshError) || error.code !== 'bad_model') throw error;
           // The graph failed on these rows: of this model alone.

@@ -8,6 +8,7 @@ import { type Protocol, TELEMETRY_PATH } from '../actors/ingress/route.ts';
 import { type ErrorCode, messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import type { KafkaSourceStatus } from '../mixins/kafka-source.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { type DriftTold, driftMessage } from './drift/message.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { type Doors, openDoors } from './ingest/doors.ts';
 import { MqttDoor, type MqttStatus } from './ingest/mqtt-door.ts';
@@ -152,6 +153,16 @@ const ingest: PartsSchema<Ingest> = {
   },
 
   events: {
+    /** Without a mesh this node has the connection to the broker; in one `events` has. */
+    async 'drift.told'(ctx: Context<DriftTold>) {
+      const { settings, logger } = this.parts;
+      if (settings.natsUrl !== null) return;
+      const { topic, payload } = driftMessage(ctx.params);
+      await this.mqtt
+        ?.publish(topic, payload, { qos: 1, retain: false })
+        .catch((err: unknown) => logger.warn({ part: 'mqtt', err }, 'that a model drifts was not published'));
+    },
+
     /** Keys have been revoked or rotated, here or on another node. */
     'keys.revoked'(ctx: Context<{ ids: string[] }>) {
       for (const id of ctx.params.ids) this.mqtt?.disconnect(id);

@@ -29,6 +29,8 @@ export interface AdminRequest {
   path: string;
   /** Of the action; the body of a POST, the query of a GET. */
   params: Record<string, unknown>;
+  /** Of the action too, but in `path` over HTTP: the gateway refuses them in a query. */
+  inPath?: Record<string, unknown>;
 }
 
 /** Does one piece of work as the local admin of the settings of this process. */
@@ -94,7 +96,8 @@ async function withoutServer(settings: Settings): Promise<LocalAdmin> {
   const parts = await holdParts(broker, () => openParts(settings, { logger, startHost: false }));
   await broker.start();
   return {
-    async call<Data>({ action, method, params }: AdminRequest): Promise<Data> {
+    async call<Data>({ action, method, inPath, params: given }: AdminRequest): Promise<Data> {
+      const params = { ...inPath, ...given };
       await serve(broker, action.slice(0, action.indexOf('.')));
       const attempt = method === 'GET' ? null : await audited(parts, action, params);
       let outcome = 'done';

@@ -3,7 +3,7 @@ import { TwinmeshError } from '../actors/protocol/errors.ts';
 import type { Prediction } from '../actors/protocol/prediction.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { ModelCard } from '../models/card.ts';
-import { TEXT } from './gateway/list-schema.ts';
+import { TEXT, TIME } from './gateway/list-schema.ts';
 import { liveCard } from './models/register.ts';
 import { type NamedInputs, writeRow } from './models/row.ts';
 import { rowOfTwin } from './models/twin-row.ts';
@@ -35,7 +35,7 @@ const PREDICTION = {
   required: ['model', 'at'],
   properties: {
     model: { type: 'string', description: 'name@version of the model that said it.', examples: ['machine-rul@1.0.0'] },
-    at: { type: 'number', description: 'Event time it is based on, ms since the epoch.' },
+    at: { ...TIME, description: 'Event time it is based on.' },
     value: NUMBER,
     unit: TEXT,
     interval: { type: 'array', items: NUMBER, minItems: 2, maxItems: 2 },
@@ -56,8 +56,15 @@ interface Asked {
   twinId?: string;
 }
 
+/** With the time as everywhere in the API, ISO 8601. */
+type Told = Omit<Prediction, 'at'> & { at: string };
+
+function told(said: Prediction): Told {
+  return { ...said, at: new Date(said.at).toISOString() };
+}
+
 interface Ml {
-  one(model: string, asked: Asked, type?: ModelCard['type']): Promise<Prediction>;
+  one(model: string, asked: Asked, type?: ModelCard['type']): Promise<Told>;
 }
 
 const ml: PartsSchema<Ml> = {
@@ -136,19 +143,19 @@ const ml: PartsSchema<Ml> = {
             throw error;
           }
         const now = this.parts.clock.now();
-        const { predictions } = await this.parts.predictor.predict({
+        const { predictions } = await this.parts.predictor.aside.predict({
           model,
           inputs,
           rows: rows.length,
           at: rows.map(() => now),
         });
-        return { predictions };
+        return { predictions: predictions.map((said) => said && told(said)) };
       },
     },
   },
 
   methods: {
-    async one(model: string, { inputs: named, twinId }: Asked, type?: ModelCard['type']): Promise<Prediction> {
+    async one(model: string, { inputs: named, twinId }: Asked, type?: ModelCard['type']): Promise<Told> {
       const { sql, predictor, clock } = this.parts;
       if ((named === undefined) === (twinId === undefined))
         throw new TwinmeshError('bad_request', 'Send inputs or a twinId, one of the two.');
@@ -159,12 +166,12 @@ const ml: PartsSchema<Ml> = {
       let at = clock.now();
       if (twinId !== undefined) ({ inputs, at } = await rowOfTwin(this.parts, model, twinId));
       else writeRow(card, named as NamedInputs, inputs, 0);
-      const [said] = (await predictor.predict({ model, inputs, rows: 1, at: [at] })).predictions;
+      const [said] = (await predictor.aside.predict({ model, inputs, rows: 1, at: [at] })).predictions;
       if (said === null) {
         const message = `${model} has no answer that stands: an input is missing, or what it said is out of the range its card states.`;
         throw new TwinmeshError('bad_request', message);
       }
-      return said;
+      return told(said);
     },
   },
 };

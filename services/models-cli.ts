@@ -52,9 +52,7 @@ export const modelsCommands: CommandLine = {
         const lines = [items.length === 0 ? 'No model is registered.' : table(items)];
         for (const { name, version, node, reason } of refused)
           lines.push(`${name}@${version} refused by ${node}: ${reason}`);
-        for (const item of items)
-          for (const { node, reason } of item.refused)
-            lines.push(`${item.name}@${item.version} refused by ${node}: ${reason}`);
+        lines.push(...refusals(items));
         if (inference.nodes.length === 0) lines.push('No node with the role inference is there.');
         if (inference.down)
           lines.push(`inference down since ${minuteOf(inference.down.since)}: ${inference.down.reason}`);
@@ -65,17 +63,17 @@ export const modelsCommands: CommandLine = {
       words: ['NAME', 'VERSION'],
       options: REASON,
       run: async ({ NAME, VERSION }, { reason }) =>
-        table((await change(NAME, 'promote', { version: VERSION, reason })).items),
+        changed((await change(NAME, 'promote', { version: VERSION, reason })).items),
     },
     rollback: {
       words: ['NAME'],
       options: REASON,
-      run: async ({ NAME }, { reason }) => table((await change(NAME, 'rollback', { reason })).items),
+      run: async ({ NAME }, { reason }) => changed((await change(NAME, 'rollback', { reason })).items),
     },
     shadow: {
       words: ['NAME', 'VERSION'],
       run: async ({ NAME, VERSION }) =>
-        table((await change(NAME, 'shadow', { version: VERSION === 'none' ? null : VERSION })).items),
+        changed((await change(NAME, 'shadow', { version: VERSION === 'none' ? null : VERSION })).items),
     },
     check: {
       words: ['DIR'],
@@ -88,6 +86,18 @@ export const modelsCommands: CommandLine = {
     },
   },
 };
+
+/** What the register says now, and which nodes do not follow it. */
+function changed(items: readonly ModelItem[]): string {
+  const wanted = items.filter(({ status }) => status === 'live' || status === 'shadow');
+  return [table(items), ...refusals(wanted)].join('\n');
+}
+
+function refusals(items: readonly ModelItem[]): string[] {
+  return items.flatMap(({ name, version, refused }) =>
+    refused.map(({ node, reason }) => `${name}@${version} refused by ${node}: ${reason}`),
+  );
+}
 
 function table(items: readonly ModelItem[]): string {
   return tableText(

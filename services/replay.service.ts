@@ -175,7 +175,7 @@ const replay: PartsSchema<Replay> = {
         kindFolders: settings.kindsDir === null ? [] : [settings.kindsDir],
       },
       sql,
-      predictor,
+      predictor: predictor.aside,
       clock,
     });
     this.rescorings = new Rescores(this.parts, this.threads);

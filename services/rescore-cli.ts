@@ -97,8 +97,9 @@ async function follow(admin: LocalAdmin, id: string, stop: AbortSignal): Promise
 }
 
 function look(admin: LocalAdmin, id: string, cursor?: string): Promise<Found> {
-  const params = { id, limit: 500, ...(cursor === undefined ? {} : { cursor }) };
-  return admin.call<Found>({ action: 'replay.rescored', method: 'GET', path: `/api/v1/rescores/${id}`, params });
+  const params = { limit: 500, ...(cursor === undefined ? {} : { cursor }) };
+  const path = `/api/v1/rescores/${id}`;
+  return admin.call<Found>({ action: 'replay.rescored', method: 'GET', path, inPath: { id }, params });
 }
 
 async function everyDifference(admin: LocalAdmin, found: Found): Promise<DifferenceItem[]> {

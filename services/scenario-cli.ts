@@ -1,3 +1,4 @@
+import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { type CommandLine, runProcess, tableText } from './command-line.ts';
 import { processSettings } from './config-file.ts';
 import { control } from './control-client.ts';
@@ -40,7 +41,11 @@ export const scenarioCommands: CommandLine = {
     start: {
       words: ['TWIN', 'SCENARIO', 'SEVERITY'],
       async run({ TWIN, SCENARIO, SEVERITY }) {
-        const body = { twinId: TWIN, scenario: SCENARIO, severity: Number(SEVERITY) };
+        const severity = Number(SEVERITY);
+        // JSON has no NaN: sent as null it would be the default.
+        if (!(severity > 0 && severity <= 1))
+          throw new TwinmeshError('bad_request', `"${SEVERITY}" is no severity: it is above 0 and at most 1.`);
+        const body = { twinId: TWIN, scenario: SCENARIO, severity };
         const started = await control(processSettings()).request<typeof body>('POST', PATH, body);
         return `${started.scenario} has started on ${started.twinId}, severity ${started.severity}`;
       },

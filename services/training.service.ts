@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Cron } from 'croner';
+import type { Cron } from 'croner';
 import type { Context } from 'moleculer';
 import type { TimerHandle } from '../actors/protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
@@ -11,9 +11,9 @@ import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { trainableModels } from '../models/training/training.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
-import { listModels, promote } from './models/register.ts';
+import { listModels, promote, TRAINED } from './models/register.ts';
 import { fetchVersion } from './training/artifacts.ts';
-import { owe, settle } from './training/mlflow-outbox.ts';
+import { settle } from './training/mlflow-outbox.ts';
 import {
   beatJob,
   buryJobs,
@@ -27,6 +27,7 @@ import {
   jobOf,
   listJobs,
 } from './training/queue.ts';
+import { cronOf } from './training/schedule.ts';
 import { trainCandidate } from './training/training-run.ts';
 
 /**
@@ -186,15 +187,21 @@ const training: PartsSchema<Training> = {
       const abort = new AbortController();
       const running = { id: '', abort, done: Promise.resolve() };
       this.running = running;
-      try {
+      let found = false;
+      // with the claim: a node that stops during it waits for what it has taken to be given up
+      running.done = (async () => {
         const job = await claimJob(sql, TRAINING, settings.nodeId);
         if (job === null) return;
+        found = true;
         running.id = job.id;
-        running.done = this.work(job, abort);
+        await this.work(job, abort);
+      })();
+      try {
         await running.done;
       } finally {
         this.running = null;
       }
+      if (!found) return;
       this.lookSoon();
     },
 
@@ -266,8 +273,7 @@ const training: PartsSchema<Training> = {
 
     async end(job: Job, status: 'done' | 'failed', message: string, result: Record<string, unknown> | null) {
       const { sql, settings } = this.parts;
-      const ended = await endJob(sql, job.id, settings.nodeId, { status, message, result });
-      if (ended && this.mlflow !== null) await owe(sql, job.id);
+      await endJob(sql, job.id, settings.nodeId, { status, message, result, toMlflow: this.mlflow !== null });
     },
 
     async housekeeping() {
@@ -277,7 +283,7 @@ const training: PartsSchema<Training> = {
       if (this.objects !== null) {
         const [, own] = this.roots;
         for (const { name, version, source } of await listModels(sql)) {
-          if (source !== 'trained here') continue;
+          if (source !== TRAINED) continue;
           await fetchVersion(this.objects, own, name, version).catch((err: unknown) =>
             log.warn({ err, model: name, version }, 'a trained version could not be fetched; tried again'),
           );
@@ -306,6 +312,13 @@ const training: PartsSchema<Training> = {
   async started() {
     const { settings, sql, logger } = this.parts;
     this.stopped = false;
+    this.cron = cronOf(settings.trainingSchedule, async () => {
+      // all nodes ask at once, and get the same job
+      for (const name of trainableModels())
+        await this.ask(name, 'schedule', {}).catch((err: unknown) =>
+          logger.warn({ part: 'training', err, name }, 'training by schedule'),
+        );
+    });
     this.timers = [];
     this.running = null;
     this.roots = [BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))];
@@ -314,14 +327,6 @@ const training: PartsSchema<Training> = {
     await buryOwn(sql, TRAINING, settings.nodeId);
     this.every(LOOK_MS, () => this.look());
     this.every(HOUSEKEEPING_MS, () => this.housekeeping());
-    if (settings.trainingSchedule === null) return;
-    this.cron = new Cron(settings.trainingSchedule, { timezone: 'UTC', unref: true }, async () => {
-      // all nodes ask at once, and get the same job
-      for (const name of trainableModels())
-        await this.ask(name, 'schedule', {}).catch((err: unknown) =>
-          logger.warn({ err, name }, 'training by schedule'),
-        );
-    });
   },
 
   async stopped() {

@@ -288,7 +288,7 @@ export default defineTwin({
         ['vibration', 'power', 'temperature'].map((metric) => `${metric}.${span}`),
       ),
       everyMs: 30_000,
-      minReadings: 10,
+      minReadings: 5,
       maintenance: { inspectBelowH: 100, scheduleBelowH: 24, stopBelowH: 2 },
     },
   },

@@ -22,11 +22,12 @@ export interface AskedBy {
 }
 
 /**
- * Folds what has been answered since the part before. An answer for memory that is gone is no answer; one for a shard that
- * folds a reading at a time would be in the way of finding out which of them is to blame.
+ * Folds what has been answered since the part before. An answer for memory that is gone is no answer. In a shard that folds a
+ * reading at a time answers wait until no reading does: they would be in the way of finding out which of them is to blame.
  */
 export function foldAnswers(shard: HostedShard, part: Part, context: FoldingContext, asking: AskedBy): void {
   if (shard.answers.length === 0) return;
+  if (shard.mode === 'single' && (shard.current !== null || shard.inbox.length > 0 || part.judged > 0)) return;
   const { counters } = asking;
   const receivedAt = context.clock.now();
   const { answers } = shard;
@@ -34,8 +35,7 @@ export function foldAnswers(shard: HostedShard, part: Part, context: FoldingCont
   for (const { activation, plan, basedOn, prediction } of answers) {
     const { state } = activation;
     activation.asking &= ~(1 << plan.index);
-    const unwanted = state.n[H.RETIRED] === 1 || shard.mode === 'single';
-    if (shard.twins.get(activation.twinId) !== activation || unwanted) {
+    if (shard.twins.get(activation.twinId) !== activation || state.n[H.RETIRED] === 1) {
       counters.dropped++;
       continue;
     }

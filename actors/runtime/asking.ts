@@ -78,6 +78,8 @@ export class Asking {
   #turn = 0;
   #stirred = false;
   #sweptAt = 0;
+  /** Lines that have yet to be swept. */
+  #swept: Questions[] = [];
   /** `twin id prediction`: not asked any more by this process. */
   readonly #condemned = new Set<string>();
 
@@ -158,17 +160,17 @@ export class Asking {
     if (this.#condemned.size < MAX_CONDEMNED) this.#condemned.add(`${twinId} ${prediction}`);
   }
 
-  /** Lines hold on to twins that have left memory until their turn comes: dropped now and then. */
+  /** Lines hold on to twins that have left memory until their turn comes: dropped now and then, a line at a time. */
   sweep(): void {
     const now = this.#host.options.clock.monotonic();
-    if (now - this.#sweptAt < SWEEP_EVERY_MS || this.#waiting + this.#later.size === 0) return;
-    this.#sweptAt = now;
-    this.#waiting = 0;
-    for (const { waiting } of this.#lineOf.values()) {
-      waiting.retain(isAlive);
-      this.#waiting += waiting.size;
+    if (this.#swept.length === 0) {
+      if (now - this.#sweptAt < SWEEP_EVERY_MS || this.#waiting + this.#later.size === 0) return;
+      this.#sweptAt = now;
+      this.#swept = [this.#later, ...[...this.#lineOf.values()].map(({ waiting }) => waiting)];
     }
-    this.#later.retain(isAlive);
+    const line = this.#swept.pop()!;
+    const dropped = line.retain(isAlive);
+    if (line !== this.#later) this.#waiting -= dropped;
   }
 
   /** Once for all that land together. */

@@ -38,6 +38,8 @@ export class Closing {
   /** Twins whose own tail is long: replay to a moment of theirs opens at their next snapshot. */
   #long: Activation[] = [];
   #rotation = 0;
+  /** More is in memory than may be. */
+  #crowded = false;
 
   constructor(host: Host, building: Building) {
     this.#host = host;
@@ -78,24 +80,24 @@ export class Closing {
     this.#leaving = [];
     const staying: Activation[] = [];
     let bytes = 0;
+    let oldest = now;
     for (const shard of this.#host.custody.shards.values()) {
       for (const activation of shard.twins.values()) {
-        if (activation.part !== null || activation.leaving !== null) continue;
+        if (activation.leaving !== null) continue;
+        // what is in a cut cannot leave yet, and memory holds it
+        bytes += activation.bytes;
+        if (activation.part !== null) continue;
         if (now - activation.touchedAt >= passivateAfterMs) {
+          bytes -= activation.bytes;
           this.#leaving.push(activation);
         } else {
-          bytes += activation.bytes;
+          if (activation.touchedAt < oldest) oldest = activation.touchedAt;
           staying.push(activation);
         }
       }
     }
-    if (bytes <= maxResidentBytes) return;
-    staying.sort((a, b) => a.touchedAt - b.touchedAt);
-    for (const activation of staying) {
-      if (bytes <= maxResidentBytes * 0.9) break;
-      bytes -= activation.bytes;
-      this.#leaving.push(activation);
-    }
+    this.#crowded = bytes > maxResidentBytes;
+    if (this.#crowded) longestUntouched(staying, bytes - maxResidentBytes * 0.9, oldest, now, this.#leaving);
   }
 
   close(): void {
@@ -152,7 +154,9 @@ export class Closing {
   }
 
   #putAway(now: number): void {
-    for (const activation of this.#leaving.splice(0, SNAPSHOTS_A_CUT)) {
+    // beyond the bound as many leave as come, or memory would grow for as long as new twins do
+    const most = this.#crowded ? Math.max(SNAPSHOTS_A_CUT, this.#building.size / 2) : SNAPSHOTS_A_CUT;
+    for (const activation of this.#leaving.splice(0, most)) {
       const shard = this.#building.shardOf(activation);
       if (!shard || activation.part !== null || activation.leaving !== null) continue;
       if (activation.tail === 0 && activation.summarised === activation.revision) {
@@ -219,6 +223,35 @@ export class Closing {
       if (activation.summarised !== activation.revision) addSummary(part, activation, now);
     part.final = true;
     shard.sealed = true;
+  }
+}
+
+const AGES = 512;
+
+/**
+ * Adds those that were touched longest ago, about `bytes` of them, to `chosen`. By age class and not in strict order: hundreds
+ * of thousands would have to be sorted every second.
+ */
+function longestUntouched(
+  staying: readonly Activation[],
+  bytes: number,
+  oldest: number,
+  now: number,
+  chosen: Activation[],
+): void {
+  const width = Math.max(1e-6, (now - oldest) / AGES);
+  const ageOf = ({ touchedAt }: Activation): number => Math.min(AGES - 1, Math.floor((touchedAt - oldest) / width));
+  const held = new Float64Array(AGES);
+  for (const activation of staying) held[ageOf(activation)] += activation.bytes;
+  let limit = 0;
+  for (let sum = 0; limit < AGES && sum + held[limit] <= bytes; limit++) sum += held[limit];
+  let left = bytes;
+  for (const activation of staying) if (ageOf(activation) < limit) left -= activation.bytes;
+  for (const activation of staying) {
+    const age = ageOf(activation);
+    if (age > limit || (age === limit && left <= 0)) continue;
+    if (age === limit) left -= activation.bytes;
+    chosen.push(activation);
   }
 }
 

@@ -44,24 +44,34 @@ export class Questions {
     const top = heap[0];
     const last = heap.pop();
     if (last === undefined || heap.length === 0) return top;
-    let i = 0;
+    this.#sink(last, 0);
+    return top;
+  }
+
+  /** Drops what nobody wants any more; answers how many. In place: a line may have a million, and the loop stands still meanwhile. */
+  retain(wanted: (question: Question) => boolean): number {
+    const heap = this.#heap;
+    let kept = 0;
+    for (const question of heap) if (wanted(question)) heap[kept++] = question;
+    const dropped = heap.length - kept;
+    if (dropped === 0) return 0;
+    heap.length = kept;
+    for (let i = (kept >> 1) - 1; i >= 0; i--) this.#sink(heap[i], i);
+    return dropped;
+  }
+
+  /** Puts the question where it belongs below `i`. */
+  #sink(question: Question, i: number): void {
+    const heap = this.#heap;
     for (;;) {
       let child = 2 * i + 1;
       if (child >= heap.length) break;
       if (child + 1 < heap.length && before(heap[child + 1], heap[child])) child++;
-      if (!before(heap[child], last)) break;
+      if (!before(heap[child], question)) break;
       heap[i] = heap[child];
       i = child;
     }
-    heap[i] = last;
-    return top;
-  }
-
-  /** Drops what nobody wants any more. */
-  retain(wanted: (question: Question) => boolean): void {
-    const kept = this.#heap.filter(wanted);
-    this.#heap.length = 0;
-    for (const question of kept) this.push(question);
+    heap[i] = question;
   }
 }
 

@@ -43,16 +43,18 @@ export class Renewal {
   }
 
   async #claim(): Promise<void> {
-    const { store, node, clock, logger } = this.#host.options;
+    const { checkpoint, options, staleness } = this.#host;
+    const { store, node, clock, logger } = options;
     const shards = [...this.#waiting].filter((shard) => !shard.dead);
     this.#waiting.clear();
     const claims = shards.map(({ shard, epoch }) => ({ shard, owner: node, epoch }));
     let rows: ShardRow[] | null = null;
-    for (let pauseMs = RETRY_MS; rows === null && this.#host.state !== 'stopped'; ) {
+    // a node that stops waits for the cut on its way, and so for this: not for a store that is gone
+    for (let pauseMs = RETRY_MS; rows === null && !checkpoint.stopped; ) {
       try {
         rows = await store.claim(node, claims);
       } catch (error) {
-        this.#host.staleness.storeFailed(error);
+        staleness.storeFailed(error);
         await sleep(clock, pauseMs);
         pauseMs = Math.min(MAX_RETRY_MS, pauseMs * 2);
       }

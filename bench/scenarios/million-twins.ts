@@ -16,11 +16,11 @@ const SETTLE_MS = 3_000;
 
 const scenario: Scenario = {
   name: 'million-twins',
-  title: `${TWINS.toLocaleString('en-US')} motes over ${HOSTS.length} hosts, one reading each a minute; ${RESIDENT_MB} MB of them resident a host`,
+  title: `${TWINS.toLocaleString('en-US')} motes over ${HOSTS.length} hosts, one reading each a minute, no model asked; ${RESIDENT_MB} MB of them resident a host`,
   async run(say) {
     const plant = await Plant.open({
       shards: SHARDS,
-      env: { MAX_RESIDENT_MB: String(RESIDENT_MB), ROLES: 'host', ...INSPECTED },
+      env: { MAX_RESIDENT_MB: String(RESIDENT_MB), ROLES: 'host', INFERENCE_MAX_PER_SECOND: '0', ...INSPECTED },
     });
     if (plant === null) return [];
     try {

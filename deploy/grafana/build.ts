@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BATTERY, BUSINESS, DATA_QUALITY, MQTT } from './fleet.ts';
 import { DATABASE, MESH } from './mesh.ts';
+import { MODELS } from './models.ts';
 import { type Dashboard, dashboardJson } from './panel.ts';
 import { SLO, SYSTEM_HEALTH } from './plant.ts';
 
 /**
  * `npm run dashboards`: writes dashboards/*.json, which Grafana reads. They are committed; a test holds them equal to this.
- * The dashboard of models comes with the models.
  */
 export const DASHBOARDS: Readonly<Record<string, Dashboard>> = {
   'system-health': SYSTEM_HEALTH,
@@ -19,6 +19,7 @@ export const DASHBOARDS: Readonly<Record<string, Dashboard>> = {
   database: DATABASE,
   battery: BATTERY,
   mesh: MESH,
+  models: MODELS,
 };
 
 /** Files by name, as they are committed. */

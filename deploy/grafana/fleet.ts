@@ -73,6 +73,10 @@ export const BUSINESS: Dashboard = {
           queries: [{ expr: events('maintenance.recorded', '1d'), legend: 'maintenance' }],
         },
         {
+          title: 'Maintenance predicted, by day',
+          queries: [{ expr: events('maintenance.predicted', '1d'), legend: 'predicted' }],
+        },
+        {
           title: 'Rejected share of judged anomalies',
           description: 'Above a tenth, the detectors cry wolf.',
           kind: 'gauge',
@@ -321,6 +325,23 @@ export const BATTERY: Dashboard = {
           unit: 'celsius',
           queries: [{ expr: battery('battery_temperature_celsius'), legend: '{{battery_id}}' }],
           thresholds: [45, 55],
+        },
+      ],
+    },
+    {
+      title: 'What models say of each pack',
+      panels: [
+        {
+          title: 'Remaining useful life, cycles',
+          queries: [{ expr: battery('battery_rul_cycles'), legend: '{{battery_id}}' }],
+        },
+        {
+          title: 'Probability of failure',
+          unit: 'percentunit',
+          min: 0,
+          max: 1,
+          queries: [{ expr: battery('battery_failure_probability'), legend: '{{battery_id}}' }],
+          thresholds: [0.3, 0.6],
         },
       ],
     },

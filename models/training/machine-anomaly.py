@@ -243,7 +243,8 @@ def main():
     t.progress(0.85, "scores")
     split = "simulated machines of seeds that training has not seen; threshold from training seeds of ordinary work"
     for scenario, severity in SEVERITY.items():
-        spec = failing(scenario, severity, 9001, 20)
+        # severities were chosen on seed 9001; this one was looked at once, after that
+        spec = failing(scenario, severity, 9601, 20)
         held_out[scenario] = spec
         z_spec = {**spec, "inputs": [f"{m}.5m.z" for m in METRICS]}
         rows, z = t.export(spec), t.export(z_spec)

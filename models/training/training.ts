@@ -5,7 +5,7 @@ import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { type ModelCard, parseCard } from '../card.ts';
 import { compareVersions, isVersion } from '../version.ts';
 import { dataFolder } from './data-folder.ts';
-import { pythonInterpreter, runProgram } from './python.ts';
+import { pythonInterpreter, runProgram, trainerEnv } from './python.ts';
 
 /** Trains one model by its script `models/training/<model>.py`, in the pinned Python environment. */
 export interface TrainOptions {
@@ -49,7 +49,7 @@ export async function train(options: TrainOptions): Promise<ModelCard> {
   const args = [join(TRAINING_FOLDER, `${model}.py`), '--out', out];
   if (version !== undefined) args.push('--version', version);
   if (dataDir !== null) args.push('--data', dataDir);
-  const env = { ...process.env, TWINMESH_NODE: process.execPath, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' };
+  const env = trainerEnv({ TWINMESH_NODE: process.execPath, PYTHONDONTWRITEBYTECODE: '1', PYTHONUNBUFFERED: '1' });
   const heard = (line: string) => {
     const progress = PROGRESS.exec(line);
     if (progress) onProgress?.(Number(progress[1]), progress[2]);

@@ -30,6 +30,8 @@ export class DriftBook {
   readonly #versions = new Map<string, Version>();
   #timer: TimerHandle | undefined;
   #isClosed = false;
+  /** Rows are read and written back: one flush after the other. */
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(options: DriftBookOptions) {
     this.#options = options;
@@ -47,7 +49,13 @@ export class DriftBook {
   }
 
   /** Writes down what was counted. Throws store_down; then it is lost. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    const turn = this.#turn.then(() => this.#flush());
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #flush(): Promise<void> {
     const { sql, clock, node } = this.#options;
     const hour = new Date(Math.floor(clock.now() / HOUR_MS) * HOUR_MS);
     for (const { card, counter } of this.#versions.values()) {

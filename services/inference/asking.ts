@@ -34,6 +34,10 @@ export interface AskingOptions {
   deadlineMs: number;
   call(request: WireRequest, timeoutMs: number): Promise<WireAnswer>;
   openMs?: number;
+  /** Questions on their way at once. */
+  most?: number;
+  /** They are those of people, not of twins. */
+  aside?: boolean;
 }
 
 export interface AskOptions {
@@ -44,7 +48,7 @@ export interface AskOptions {
 export class Asking implements SeatedPredictor {
   readonly #options: AskingOptions;
   readonly #breaker;
-  readonly #bulkhead = bulkhead(MAX_ASKING, MAX_WAITING);
+  readonly #bulkhead;
   readonly #failures = new Map<string, number>();
   #asked = 0;
   #rows = 0;
@@ -52,6 +56,7 @@ export class Asking implements SeatedPredictor {
 
   constructor(options: AskingOptions) {
     this.#options = options;
+    this.#bulkhead = bulkhead(options.most ?? MAX_ASKING, MAX_WAITING);
     this.#breaker = circuitBreaker(handleWhen(saysItIsIll), {
       breaker: new ConsecutiveBreaker(FAILURES),
       halfOpenAfter: options.openMs ?? OPEN_MS,
@@ -95,8 +100,8 @@ export class Asking implements SeatedPredictor {
   }
 
   async #ask(request: PredictRequest, explain: boolean | undefined): Promise<PredictAnswer> {
-    const { clock, deadlineMs, call } = this.#options;
-    const answer = await within(clock, call(toWire(request, deadlineMs, explain), deadlineMs), deadlineMs);
+    const { clock, deadlineMs, call, aside } = this.#options;
+    const answer = await within(clock, call(toWire(request, deadlineMs, explain, aside), deadlineMs), deadlineMs);
     if (answer === LATE) throw new TwinmeshError('deadline_exceeded', `No prediction within ${deadlineMs} ms.`);
     const predictions = (answer as Partial<WireAnswer> | null)?.predictions;
     if (!Array.isArray(predictions) || predictions.length !== request.rows)

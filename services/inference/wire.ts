@@ -12,6 +12,8 @@ export interface WireRequest {
   /** How long whoever asks still waits. */
   deadlineMs: number;
   explain?: boolean;
+  /** Tried out by people: no sign of what twins are like. */
+  aside?: boolean;
 }
 
 export interface WireAnswer {
@@ -22,15 +24,21 @@ export function toWire(
   { model, rows, inputs, at }: PredictRequest,
   deadlineMs: number,
   explain?: boolean,
+  aside?: boolean,
 ): WireRequest {
-  return { model, rows, inputs: bytesOf(inputs), at: bytesOf(Float64Array.from(at)), deadlineMs, explain };
+  return { model, rows, inputs: bytesOf(inputs), at: bytesOf(Float64Array.from(at)), deadlineMs, explain, aside };
 }
 
 const MAX_ROWS = 100_000;
 
 /** Throws bad_request where it is none. */
-export function fromWire(value: unknown): { request: PredictRequest; deadlineMs: number; explain: boolean } {
-  const { model, rows, inputs, at, deadlineMs, explain } = (value ?? {}) as Partial<WireRequest>;
+export function fromWire(value: unknown): {
+  request: PredictRequest;
+  deadlineMs: number;
+  explain: boolean;
+  aside: boolean;
+} {
+  const { model, rows, inputs, at, deadlineMs, explain, aside } = (value ?? {}) as Partial<WireRequest>;
   const isGood =
     typeof model === 'string' &&
     typeof deadlineMs === 'number' &&
@@ -47,6 +55,7 @@ export function fromWire(value: unknown): { request: PredictRequest; deadlineMs:
     request: { model, rows, inputs: floats(inputs), at: [...new Float64Array(copied(at))] },
     deadlineMs,
     explain: explain ?? true,
+    aside: aside ?? false,
   };
 }
 

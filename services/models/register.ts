@@ -33,6 +33,8 @@ export interface RegisteredModel {
 const COLUMNS = `name, version, type, kind, status, sha256, source, registered_at as "registeredAt", promoted_at as "promotedAt",
   promoted_by as "promotedBy", replaced, reason, metrics`;
 const UNIQUE = '23505';
+/** Source of versions that a training job made: other nodes fetch these from object storage. */
+export const TRAINED = 'trained here';
 
 /** By name, newest version first. */
 export async function listModels(sql: Sql, name?: string): Promise<RegisteredModel[]> {
@@ -85,6 +87,17 @@ export async function registerModel(sql: Sql, card: ModelCard, source: string): 
     [name, version, type, kind, JSON.stringify(scores), JSON.stringify(card), sha256, source],
   );
   return rows.length > 0;
+}
+
+/** Registers what was trained here. A node that found it in its models folder first may have registered it as found there: it is not. */
+export async function registerTrained(sql: Sql, card: ModelCard): Promise<void> {
+  if (await registerModel(sql, card, TRAINED)) return;
+  const rows = await sql.query(
+    `update models set source = $4 where name = $1 and version = $2 and sha256 = $3 returning name`,
+    [card.name, card.version, card.sha256, TRAINED],
+  );
+  if (rows.length === 0)
+    throw new TwinmeshError('conflict', `${card.name}@${card.version} is registered with another model.onnx.`);
 }
 
 /** A version goes live where none of its name is; whether it did. */

@@ -1,7 +1,7 @@
 import { createReadStream, existsSync } from 'node:fs';
-import { cp, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { TwinmeshError } from '../../actors/protocol/errors.ts';
+import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { ObjectStore } from '../../mixins/object-store.ts';
 
 /**
@@ -15,6 +15,16 @@ export const ARTIFACTS = ['model.onnx', 'card.json', 'parity.json', 'held-out.js
 const MAX_BYTES = 16 * 1_048_576;
 
 export const keyOf = (name: string, version: string, file: string): string => `models/${name}/${version}/${file}`;
+
+/** Throws unavailable where nothing can be put into the models folder: better before hours of training than after. */
+export async function checkRoom(root: string): Promise<void> {
+  try {
+    await mkdir(root, { recursive: true });
+    await rm(await mkdtemp(join(root, '.room-')), { recursive: true });
+  } catch (error) {
+    throw new TwinmeshError('unavailable', `Nothing can be written to the models folder ${root}: ${messageOf(error)}`);
+  }
+}
 
 /** Puts what a trainer wrote into the models folder as `name/version`. Throws conflict where that is there already. */
 export async function place(from: string, root: string, name: string, version: string): Promise<string> {

@@ -8,7 +8,7 @@ import { ARTIFACTS } from './artifacts.ts';
 import { type Job, jobOf } from './queue.ts';
 
 /**
- * Runs of training on their way to MLflow: written down with the end of the job, sent when MLflow takes them. Training never
+ * Runs of training on their way to MLflow: written down in one statement with the end of the job (`endJob`), sent when MLflow takes them. Training never
  * waits for it.
  */
 export interface MlflowSink {
@@ -17,10 +17,6 @@ export interface MlflowSink {
 
 const FIRST_MS = 5_000;
 const LONGEST_MS = 10 * 60_000;
-
-export async function owe(sql: Sql, job: string): Promise<void> {
-  await sql.query('insert into mlflow_outbox (job) values ($1) on conflict do nothing', [job]);
-}
 
 /** Sends what is due, one at a time; answers how many went. A run that is not taken waits longer each time, for ever. */
 export async function settle(sql: Sql, mlflow: MlflowSink, onFault: (error: unknown) => void): Promise<number> {

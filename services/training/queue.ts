@@ -82,18 +82,23 @@ export interface JobEnd {
   status: 'done' | 'failed';
   message: string;
   result: Record<string, unknown> | null;
+  /** Whether its run is owed to MLflow (mlflow-outbox.ts). */
+  toMlflow?: boolean;
 }
 
 export async function endJob(
   sql: Sql,
   id: string,
   node: string,
-  { status, message, result }: JobEnd,
+  { status, message, result, toMlflow = false }: JobEnd,
 ): Promise<boolean> {
   const rows = await sql.query(
-    `update jobs set status = $3, message = $4, result = $5::jsonb, finished_at = now(), progress = case when $3 = 'done' then 1 else progress end
-     where id = $1 and node = $2 and status = 'running' returning id`,
-    [id, node, status, message.slice(0, 2_000), result === null ? null : JSON.stringify(result)],
+    `with ended as (
+       update jobs set status = $3, message = $4, result = $5::jsonb, finished_at = now(), progress = case when $3 = 'done' then 1 else progress end
+       where id = $1 and node = $2 and status = 'running' returning id),
+     owed as (insert into mlflow_outbox (job) select id from ended where $6::boolean on conflict do nothing)
+     select id from ended`,
+    [id, node, status, message.slice(0, 2_000), result === null ? null : JSON.stringify(result), toMlflow],
   );
   return rows.length > 0;
 }

@@ -9,10 +9,11 @@ import type { ObjectStore } from '../../mixins/object-store.ts';
 import { type CardScore, type ModelCard, parseCard } from '../../models/card.ts';
 import { findModels, type ModelFolder } from '../../models/folder.ts';
 import { Model } from '../../models/model.ts';
+import { trainerEnv } from '../../models/training/python.ts';
 import { type TrainOptions, train } from '../../models/training/training.ts';
 import { compareVersions } from '../../models/version.ts';
-import { listModels, registerModel } from '../models/register.ts';
-import { place, upload } from './artifacts.ts';
+import { listModels, registerTrained } from '../models/register.ts';
+import { checkRoom, place, upload } from './artifacts.ts';
 import { type Comparison, compareScores } from './comparison.ts';
 
 /**
@@ -44,9 +45,11 @@ const JUDGE = fileURLToPath(new URL('../../models/training/judge.ts', import.met
 const JUDGE_MS = 10 * 60_000;
 const run = promisify(execFile);
 
-/** Throws what training throws, bad_model where the result does not load. */
+/** Throws what training throws, bad_model where the result does not load, unavailable where nothing can be written. */
 export async function trainCandidate(options: TrainingRunOptions): Promise<Trained> {
   const { sql, model, roots, objects, signal, onProgress } = options;
+  const own = roots[roots.length - 1];
+  await checkRoom(own);
   const folders = (await findModels(roots)).get(model) ?? [];
   const registered = await listModels(sql, model);
   const version = nextVersion([...folders.map((each) => each.version), ...registered.map((each) => each.version)]);
@@ -68,9 +71,9 @@ export async function trainCandidate(options: TrainingRunOptions): Promise<Train
     onProgress(0.9, live === null ? 'nothing is live to compare with' : `comparing with ${model}@${live}`);
     const comparison = await compared(card, scratch, folders.find((each) => each.version === live) ?? null, options);
     signal.throwIfAborted();
-    const folder = await place(scratch, roots[roots.length - 1], model, card.version);
+    const folder = await place(scratch, own, model, card.version);
     if (objects !== null) await upload(objects, folder, model, card.version);
-    await registerModel(sql, card, 'trained here');
+    await registerTrained(sql, card);
     return { card, folder, comparison, live };
   } finally {
     await rm(scratch, { recursive: true, force: true });
@@ -88,6 +91,7 @@ async function compared(
   try {
     const { stdout } = await run(process.execPath, [JUDGE, scratch, live.path], {
       signal,
+      env: trainerEnv(),
       timeout: JUDGE_MS,
       maxBuffer: 8 * 1_048_576,
     });

@@ -97,6 +97,15 @@ describe('command lines beside a running server', () => {
     expect(await key('revoke', idIn(made.text))).toMatchObject({ code: 2, text: expect.stringContaining('not_found') });
   });
 
+  it('follow a rescoring to its end', () => {
+    const path = fileURLToPath(new URL('../../services/rescore-cli.ts', import.meta.url));
+    const args = ['--model', 'mote-anomaly', '--version', '1.0.0', '--from', '2026-01-01'];
+    const { status, stdout, stderr } = spawnSync(process.execPath, [path, ...args], { cwd: folder, encoding: 'utf8' });
+    expect(stderr).toBe('');
+    expect(stdout).toMatch(/^mote-anomaly@1.0.0.*\n0 twins, 0 readings/);
+    expect(status).toBe(0);
+  });
+
   it('enrol, list, rotate and revoke devices', async () => {
     const enrolled = await device('add', 'Press 4', '--kind', 'machine');
     expect(enrolled.code).toBe(0);

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -43,6 +43,7 @@ describe('dashboards', () => {
       'Database performance',
       'Battery',
       'Runtime and mesh',
+      'ML performance',
     ])
       expect(titles).toContain(title);
     for (const text of dashboardFiles().values()) expect(JSON.parse(text).refresh).toBe('5s');
@@ -101,7 +102,12 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
 
   beforeAll(async () => {
     await emptyDatabase(join(folder, 'data'));
-    node = NodeProcess.start(folder, { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2' });
+    const notifiers = join(folder, 'notifiers.json');
+    const receivers = { erp: { type: 'webhook', url: 'http://127.0.0.1:9/' } };
+    const rules = [{ name: 'all', events: ['alert'], receivers: ['erp'] }];
+    writeFileSync(notifiers, JSON.stringify({ receivers, rules }));
+    const settings = { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2', NOTIFIERS_FILE: notifiers };
+    node = NodeProcess.start(folder, settings);
     const { http, key } = await whereabouts(node);
     const ask = (path: string, init: RequestInit = {}) =>
       fetch(http + path, { ...init, headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' } });

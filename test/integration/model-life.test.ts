@@ -1,7 +1,7 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { gaussian, seededRandom, systemClock } from '../../actors/protocol/clock.ts';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { migrate } from '../../actors/store/postgres/migrate.ts';
@@ -9,12 +9,13 @@ import type { Sql } from '../../actors/store/sql.ts';
 import { Mlflow, type MlflowRun } from '../../mixins/mlflow.ts';
 import { ObjectFolder } from '../../mixins/object-folder.ts';
 import { type CardScore, type ModelCard, parseCard } from '../../models/card.ts';
+import { runProgram } from '../../models/training/python.ts';
 import type { TrainOptions } from '../../models/training/training.ts';
 import { DriftBook } from '../../services/drift/book.ts';
 import { driftReport, judgeDrift } from '../../services/drift/report.ts';
-import { begin, listModels, registerModel } from '../../services/models/register.ts';
+import { begin, listModels, registerModel, registerTrained, TRAINED } from '../../services/models/register.ts';
 import { fetchVersion } from '../../services/training/artifacts.ts';
-import { owe, settle } from '../../services/training/mlflow-outbox.ts';
+import { settle } from '../../services/training/mlflow-outbox.ts';
 import {
   beatJob,
   buryJobs,
@@ -190,7 +191,98 @@ describe('a training', () => {
   });
 });
 
-describe('drift', () => {
+describe('a trained version', () => {
+  it('counts as trained here, whoever came upon its folder first', async () => {
+    const card = version(join(folder, 'elsewhere'), '8.0.0', 0.9);
+    await registerModel(sql, card, 'models folder');
+    await registerTrained(sql, card);
+    const [found] = (await listModels(sql, NAME)).filter((model) => model.version === '8.0.0');
+    expect(found).toMatchObject({ source: TRAINED, status: 'candidate' });
+    await expect(registerTrained(sql, { ...card, sha256: 'f'.repeat(64) })).rejects.toMatchObject({ code: 'conflict' });
+    await sql.query(`delete from models where name = $1 and version = '8.0.0'`, [NAME]);
+  });
+
+  it('is not begun where its folder cannot be written', async () => {
+    const file = join(folder, 'a-file');
+    writeFileSync(file, '');
+    let hasTrained = false;
+    const training = trainCandidate({
+      sql,
+      model: NAME,
+      roots: [join(folder, 'built-in'), join(file, 'models')],
+      objects: null,
+      signal: new AbortController().signal,
+      onProgress: () => {},
+      trainer: async (options) => {
+        hasTrained = true;
+        return trainer(0.9)(options);
+      },
+    });
+    await expect(training).rejects.toMatchObject({ code: 'unavailable' });
+    expect(hasTrained).toBe(false);
+  });
+});
+
+describe('a trainer', () => {
+  it('gets none of the secrets of the node, and gives way to it', async () => {
+    vi.stubEnv('DATABASE_URL', 'postgres://me:hush@127.0.0.1/x');
+    vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'hush');
+    const said: string[] = [];
+    // its parent lowers it just after it has begun
+    const program = `setTimeout(() => console.log(os.getPriority() > 0, 'PATH' in process.env, JSON.stringify(process.env)), 300)`;
+    await runProgram(process.execPath, ['-e', program], { onLine: (line) => said.push(line) });
+    vi.unstubAllEnvs();
+    expect(said[0]).toMatch(/^true true /);
+    expect(said.join()).not.toContain('hush');
+  });
+
+  it('that does not end when it is told to is killed, with what it has started', async () => {
+    const abort = new AbortController();
+    const program = `process.on('SIGTERM', () => {}); setInterval(() => {}, 1000); console.log('deaf');`;
+    const onLine = () => abort.abort();
+    const ran = runProgram(process.execPath, ['-e', program], { onLine, signal: abort.signal, killAfterMs: 20 });
+    await expect(ran).rejects.toMatchObject({ message: expect.stringContaining('SIGKILL') });
+  });
+});
+
+describe('counts of drift', () => {
+  it('lose nothing of two flushes that meet', async () => {
+    const [{ card }] = await sql.query<{ card: ModelCard }>(
+      `select card from models where name = $1 and status = 'live'`,
+      [NAME],
+    );
+    // the first statement of a flush is held up until the second flush has come as far as it may
+    let hold: (() => void) | null = null;
+    const slow: Sql = {
+      ...sql,
+      query: async <Row>(...asked: Parameters<Sql['query']>) => {
+        const rows = await sql.query<Row>(...asked);
+        if (hold === null && asked[0].startsWith('select counts'))
+          await new Promise<void>((resolve) => {
+            hold = resolve;
+          });
+        return rows;
+      },
+    };
+    const clock = { ...systemClock, now: () => Date.UTC(2025, 0, 1) };
+    const book = new DriftBook({ sql: slow, clock, node: 'meet', onFault: (error) => expect.fail(String(error)) });
+    book.observe(card, { model: NAME, inputs: new Float32Array(20), rows: 10, at: [] });
+    const first = book.flush();
+    await expect.poll(() => hold).not.toBeNull();
+    book.observe(card, { model: NAME, inputs: new Float32Array(20), rows: 10, at: [] });
+    const second = book.close();
+    await sql.query('select 1');
+    await sql.query('select 1');
+    hold!();
+    await Promise.all([first, second]);
+    const [row] = await sql.query<{ rows: number; counts: { bins: number[]; missing: number }[] }>(
+      `select rows, counts from drift_counts where node = 'meet'`,
+    );
+    expect(row.rows).toBe(20);
+    for (const { bins, missing } of row.counts) expect(bins.reduce((sum, n) => sum + n, missing)).toBe(20);
+    await sql.query(`delete from drift_counts where node = 'meet'`);
+  });
+
   it('is seen by input, told once when it begins and once when it ends', async () => {
     const [{ card }] = await sql.query<{ card: ModelCard }>(
       `select card from models where name = $1 and status = 'live'`,
@@ -246,8 +338,7 @@ describe('MLflow', () => {
       training: { seed: 7, split: 'cells left out' },
       better: true,
     };
-    await endJob(sql, job.id, 'n', { status: 'done', message: 'well', result });
-    await owe(sql, job.id);
+    await endJob(sql, job.id, 'n', { status: 'done', message: 'well', result, toMlflow: true });
     return job.id;
   };
 

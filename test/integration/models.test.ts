@@ -5,6 +5,7 @@ import type { ServiceSchema } from 'moleculer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import asking from '../../services/asking.service.ts';
 import { runCommand } from '../../services/command-line.ts';
+import { toWire } from '../../services/inference/wire.ts';
 import inference from '../../services/inference.service.ts';
 import ml from '../../services/ml.service.ts';
 import models from '../../services/models.service.ts';
@@ -97,6 +98,27 @@ describe('models', () => {
     const { card } = (await send('GET', '/models/boiler-life')).json.data.items[0];
     expect(card).toMatchObject({ name: 'boiler-life', version: '1.1.0', inputs: [{ name: 'temperature' }, {}] });
     expect((await send('GET', '/models/boiler-none')).status).toBe(404);
+  });
+
+  it('count for drift what twins ask, and not what people try out', async () => {
+    const { book } = node.broker.getLocalService('inference') as unknown as { book: { flush(): Promise<void> } };
+    const counted = async () => {
+      await book.flush();
+      const [{ n }] = await node.parts.sql.query<{ n: number }>(
+        `select coalesce(sum(rows), 0)::int as n from drift_counts where model = 'boiler-life'`,
+      );
+      return n;
+    };
+    const before = await counted();
+    const rows = Array.from({ length: 50 }, () => ONE_OF_EACH);
+    expect((await send('POST', '/ml/boiler-life/predict/batch', { rows })).status).toBe(200);
+    expect((await counted()) - before).toBeLessThan(50);
+    const inputs = new Float32Array(100);
+    await node.broker.call(
+      'inference.predict',
+      toWire({ model: 'boiler-life', inputs, rows: 50, at: Array(50).fill(0) }, 5_000),
+    );
+    expect((await counted()) - before).toBeGreaterThanOrEqual(50);
   });
 
   it('are asked by twins, and what they say is in the twin and in the view of predictions', async () => {
@@ -219,7 +241,7 @@ describe('asking a model over HTTP', () => {
     const said = await predict({ temperature: 10, pressure: 2.5 });
     expect(said).toEqual({
       model: 'boiler-life@1.1.0',
-      at: expect.any(Number),
+      at: expect.stringMatching(/^\d{4}-.*Z$/),
       value: 25,
       unit: 'h',
       interval: [20, 30],
@@ -227,7 +249,10 @@ describe('asking a model over HTTP', () => {
     const at = Date.now();
     await node.tell('boiler', 'B2', { temperature: 7, pressure: 3 }, at);
     const ofTwin = (await send('POST', '/ml/boiler-life/predict', { twinId: 'boiler:B2' }, 'viewer')).json.data;
-    expect(ofTwin).toMatchObject({ model: 'boiler-life@1.1.0', value: 20, at });
+    expect(ofTwin).toMatchObject({ model: 'boiler-life@1.1.0', value: 20, at: new Date(at).toISOString() });
+    await node.tell('boiler', 'B3', { temperature: 7 }, at);
+    const lacking = await send('POST', '/ml/boiler-life/predict', { twinId: 'boiler:B3' }, 'viewer');
+    expect([lacking.status, lacking.text]).toEqual([400, expect.stringMatching(/boiler:B3: it has no pressure yet/)]);
     const forecast = await send('POST', '/ml/boiler-forecast/forecast', { inputs: { temperature: 55, vibration: 1 } });
     expect(forecast.json.data).toMatchObject({ forecast: { temperature: 55 }, horizonMs: 60_000 });
   });

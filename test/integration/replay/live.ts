@@ -156,10 +156,13 @@ export class Live {
     const { options, checkpoint } = this.#host;
     const { passivateAfterMs } = options;
     Object.assign(options, { passivateAfterMs: 0 });
-    checkpoint.closing.sweep();
+    await until(() => {
+      // chosen anew each time: housekeeping chooses too, and not all that is chosen can leave at once
+      checkpoint.closing.sweep();
+      this.#host.signal();
+      return this.#activation() === undefined;
+    }, 'the twin to leave memory');
     Object.assign(options, { passivateAfterMs });
-    this.#host.signal();
-    await until(() => this.#activation() === undefined, 'the twin to leave memory');
   }
 
   async send(...readings: Omit<Reading, 'kind' | 'id'>[]): Promise<void> {

@@ -26,4 +26,9 @@ describe('the command line of scenarios', () => {
     expect(answer).toMatchObject({ code: 2, text: expect.stringContaining('TWIN SCENARIO SEVERITY') });
     expect(await runCommand(scenarioCommands, ['--help'])).toMatchObject({ code: 0 });
   });
+
+  it.each(['NaN', 'Infinity', '0', '1.1', 'high'])('refuses severity %s', async (severity) => {
+    const answer = await runCommand(scenarioCommands, scenarioArgs(['machine:M1', 'bearing_wear', severity]));
+    expect(answer).toMatchObject({ code: 2, text: expect.stringContaining(`"${severity}" is no severity`) });
+  });
 });

@@ -6,6 +6,7 @@ import { featureNames } from '../../../actors/protocol/feature.ts';
 import type { ModelUse } from '../../../actors/protocol/kind.ts';
 import { loadKinds } from '../../../actors/runtime/kind-registry.ts';
 import { parseCard } from '../../../models/card.ts';
+import { misfitOf } from '../../../models/fit.ts';
 import { findModels } from '../../../models/folder.ts';
 import { Model } from '../../../models/model.ts';
 
@@ -26,6 +27,20 @@ describe.skipIf(found.length === 0)('models that come with twinmesh', () => {
         expect(card.kind).toBe(kind.kind);
         expect(card.inputs.map((input) => input.name)).toEqual(featureNames(kind, use.inputs));
       }
+      expect(misfitOf(card, kinds)).toBeNull();
     },
   );
+
+  it('do not fit with other inputs, in another order, or for another kind', () => {
+    const card = parseCard(readFileSync(join(MODELS, 'machine-anomaly/1.0.0/card.json'), 'utf8'));
+    const [first, ...rest] = card.inputs;
+    const other = (inputs: typeof card.inputs) => misfitOf({ ...card, inputs }, kinds);
+    expect(other([{ ...first, name: 'bogus' }, ...rest])).toBe(
+      'Input 0 is bogus in the card; machine sends temperature there.',
+    );
+    expect(other(card.inputs.toReversed())).toMatch(/^Input 0 is /);
+    expect(other(rest)).toMatch(/^The card lists 33 inputs, machine sends 34/);
+    expect(misfitOf({ ...card, kind: 'mote' }, kinds)).toMatch(/kind mote; machine asks/);
+    expect(misfitOf({ ...card, name: 'nobody-asks', inputs: rest }, kinds)).toBeNull();
+  });
 });

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -72,6 +73,25 @@ describe('a sound model', () => {
     expect(predictions.map((p) => p?.value ?? null)).toEqual([5.5, null, null, null, null]);
     expect(Object.fromEntries(refused)).toEqual({ missing_input: 1, not_finite: 2, out_of_range: 1 });
     await model.retire();
+  });
+
+  it('takes the end of its range where float32 lands beside it', async () => {
+    // exp(log(500)) in float32 is 500.00006: two steps above.
+    const onnx = linear([1], 0);
+    const card = { inputs: inputsOf('a'), output: { range: [0.02, 500] } };
+    const model = await Model.load(
+      folder({ onnx, card, parity: { inputs: [[500.00006]], outputs: { value: [500] } } }),
+    );
+    const { predictions, refused } = await ask(model, [[500.00006], [500.01], [0.019999998], [0.01]]);
+    expect(predictions.map((p) => p?.value ?? null)).toEqual([500, null, 0.02, null]);
+    expect(Object.fromEntries(refused)).toEqual({ out_of_range: 2 });
+    await model.retire();
+  });
+
+  it('is refused where its card would refuse what its trainer said', async () => {
+    expect(await refused(folder({ card: { output: { range: [0, 10] } } }))).toMatch(
+      /bad_model: Parity: .* row 1 .*out_of_range/,
+    );
   });
 
   it('explains by hiding groups of inputs, in shares', async () => {
@@ -213,7 +233,11 @@ describe('a model that is not what it says', () => {
       { card: { inputs: 7, scores: null, kind: '' } },
       /inputs must be.*kind must be.*scores must be/s,
     ],
-    ['a probability of 1.5', { card: { type: 'probability', output: {} } }, /^it was taken$/],
+    [
+      'a probability of 8.5',
+      { card: { type: 'probability', output: {} } },
+      /would be refused by the card: out_of_range/,
+    ],
   ];
 
   it.each(lies)('%s', async (_, lie, why) => {
@@ -243,6 +267,11 @@ describe('a model that is not what it says', () => {
     );
     expect(await broken((path) => write(path, Buffer.alloc(3_000_000, 1)))).toMatch(/more than the 2000000 allowed/);
     expect(await refused(join(root, 'nowhere'))).toMatch(/cannot be read/);
+    const pipe = (path: string) => {
+      rmSync(join(path, 'card.json'));
+      spawnSync('mkfifo', [join(path, 'card.json')]);
+    };
+    expect(await broken(pipe)).toMatch(/card.json (is no file|cannot be read)/);
   });
 
   it('a folder of another name', async () => {
@@ -251,7 +280,8 @@ describe('a model that is not what it says', () => {
   });
 
   it('a probability above 1 says nothing', async () => {
-    const model = await Model.load(folder({ card: { type: 'probability', output: {} } }));
+    const parity = { inputs: [[0.1, 0]], outputs: { value: [0.7] } };
+    const model = await Model.load(folder({ card: { type: 'probability', output: {} }, parity }));
     const { predictions, refused } = await ask(model, [
       [1, 1],
       [0.1, 0],

@@ -123,6 +123,33 @@ describe('a seat', () => {
   });
 });
 
+describe('questions of people', () => {
+  it('however many and however they end, neither hold up nor end those of twins', async () => {
+    let under = 0;
+    let mostUnder = 0;
+    const hung = async () => {
+      mostUnder = Math.max(mostUnder, ++under);
+      return new Promise<WireAnswer>(() => {});
+    };
+    const seat = new PredictorSeat();
+    const options = { clock: systemClock, deadlineMs: 100 };
+    seat.take(
+      new Asking({ ...options, call: async () => ANSWER }),
+      new Asking({ ...options, call: () => hung().finally(() => under--), most: 2 }),
+    );
+    const asked = Array.from({ length: 12 }, () => codeOf(seat.aside.predict(QUESTION)));
+    expect(await codeOf(seat.predict(QUESTION))).toBe('answered');
+    expect(mostUnder).toBe(2);
+    await vi.advanceTimersByTimeAsync(1_000);
+    const codes = await Promise.all(asked);
+    expect(codes.slice(0, 5)).toEqual(Array(5).fill('deadline_exceeded'));
+    expect(codes.at(-1)).toBe('inference_down');
+    expect(await codeOf(seat.predict(QUESTION))).toBe('answered');
+    expect(seat.status()).toMatchObject({ breaker: 'closed', down: null, asked: 14 });
+    expect(seat.status().failures.deadline_exceeded).toBeGreaterThanOrEqual(5);
+  });
+});
+
 describe('a question on the wire', () => {
   it('arrives as it was sent, wherever its bytes come to lie', () => {
     const wire = toWire(QUESTION, 100);
