@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { Settings } from '../config/settings.ts';
 import { ObjectFolder } from './object-folder.ts';
 import { ObjectS3 } from './object-s3.ts';
