@@ -80,7 +80,7 @@ const drift: PartsSchema<Drift> = {
           type: 'number',
           integer: true,
           min: 1,
-          max: KEEP_HOURS,
+          max: 24 * 7,
           convert: true,
           default: WINDOW_HOURS,
           description: 'How far back.',

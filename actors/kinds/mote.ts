@@ -196,6 +196,8 @@ export default defineTwin({
         'temperature.24h.panes',
       ],
       everyMs: 300_000,
+      // the first readings of a mote say nothing of its place
+      minReadings: 12,
       needs: ['temperature'],
     },
   },

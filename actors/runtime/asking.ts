@@ -80,6 +80,8 @@ export class Asking {
   #sweptAt = 0;
   /** Lines that have yet to be swept. */
   #swept: Questions[] = [];
+  /** Models that have refused a row. */
+  readonly #refusing = new Set<string>();
   /** `twin id prediction`: not asked any more by this process. */
   readonly #condemned = new Set<string>();
 
@@ -292,6 +294,16 @@ export class Asking {
 
   #refused(question: Question): void {
     this.counters.refused++;
+    const { model } = question.plan.use;
+    // once a model: the counters say how often
+    if (!this.#refusing.has(model)) {
+      this.#refusing.add(model);
+      const { twinId } = question.activation;
+      this.#host.options.logger.warn(
+        { model, twinId },
+        'a model has no answer for what it was asked; its twin is asked about again later, see twinmesh_inference_refused',
+      );
+    }
     const pauseMs = Math.max(REFUSED_MS, question.plan.use.everyMs) * 2 ** Math.min(question.refusals++, 20);
     question.rank = this.#host.options.clock.monotonic() + Math.min(MAX_REFUSED_MS, pauseMs);
     this.#later.push(question);

@@ -72,6 +72,12 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(HELP);
   const models = positionals.length > 0 ? positionals : trainableModels();
+  const strangers = models.filter((model) => !trainableModels().includes(model));
+  if (strangers.length > 0)
+    throw new TwinmeshError(
+      'not_found',
+      `There is no ${strangers.join(', ')}; there is ${trainableModels().join(', ')}.`,
+    );
   const judged: Judged[] = [];
   const skipped: string[] = [];
   for (const model of models) {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../../actors/protocol/errors.ts';
@@ -10,6 +10,7 @@ import type { Kind } from '../../actors/protocol/kind.ts';
 import { loadKinds } from '../../actors/runtime/kind-registry.ts';
 import { dataFolder } from './data-folder.ts';
 import { replayedRows } from './replayed.ts';
+import { makeRoom, touched } from './row-cache.ts';
 import { type Rows, writeNpy } from './rows.ts';
 import { simulatedRows } from './simulated.ts';
 import { type ExportSpec, readSpec } from './spec.ts';
@@ -21,7 +22,7 @@ import { type ExportSpec, readSpec } from './spec.ts';
  *     node models/training/export.ts --spec SPEC.json --out DIR [--data DIR]
  *
  * writes DIR/features.npy (32 bit), DIR/truth.npy (64 bit) and DIR/rows.json { names, truthNames, twins, scenarios, count }.
- * What was written once for a spec, the code and the data files is kept in ~/.cache/twinmesh/rows and not made again.
+ * What was written once for a spec, the code and the data files is kept in ~/.cache/twinmesh/rows, up to 2 GiB, and not made again.
  */
 export async function exportRows(
   spec: ExportSpec,
@@ -103,6 +104,7 @@ async function main(): Promise<void> {
     const { rows, kind, scenarios } = await exportRows(spec, { dataDir, progress });
     const fresh = `${cached}.${process.pid}`;
     mkdirSync(fresh, { recursive: true });
+    makeRoom(dirname(cached));
     writeNpy(join(fresh, 'features.npy'), rows.features, rows.names.length);
     writeNpy(join(fresh, 'truth.npy'), rows.truth, rows.truthNames.length);
     const { names, truthNames, twins, count } = rows;
@@ -116,6 +118,7 @@ async function main(): Promise<void> {
       if (!existsSync(cached)) throw error;
     }
   }
+  touched(cached);
   mkdirSync(values.out, { recursive: true });
   for (const file of readdirSync(cached)) writeFileSync(join(values.out, file), readFileSync(join(cached, file)));
 }

@@ -131,11 +131,14 @@ export class MqttDoor {
         },
       });
     const member = `twinmesh-${settings.nodeId}`;
-    this.#client = client(member);
-    this.#client.open();
-    if (shareGroup === undefined) return;
+    const own = client(member);
+    this.#client = own;
+    if (shareGroup === undefined) {
+      own.open();
+      return;
+    }
     this.#group = new ShareGroup({ url, tls, group: shareGroup, member, clock, random, logger, standIn: client });
-    this.#group.open();
+    this.#group.open(() => own.open());
   }
 
   readonly publish: Publish = (topic, payload, options) => {

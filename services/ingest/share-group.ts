@@ -16,6 +16,7 @@ import { MqttPresence } from '../../mixins/mqtt-presence.ts';
  *     connections under one id it keeps the later.
  *  2  Nobody stands in for a member that is there, and one that comes back has its session at once.
  *  3  A session that nobody came back for within `retireAfterMs` is ended, with nothing left in it.
+ *  4  A member is known to be there before it has a session: one that died in between would have a share that nobody knows of.
  */
 export interface ShareGroupOptions {
   url: string;
@@ -42,6 +43,8 @@ const RETIRE_AFTER_MS = 600_000;
 /** Client ids that we would take over: nothing else that somebody writes there. */
 const MEMBER = /^twinmesh-[A-Za-z0-9._-]{1,64}$/;
 const MAX_MEMBERS = 1_000;
+/** A broker that tells the members apart from telemetry, or takes no presence, must not keep telemetry away. */
+const PRESENT_WITHIN_MS = 5_000;
 const HERE = 'here';
 const GONE = 'gone';
 const COVERED = 'covered ';
@@ -53,13 +56,23 @@ export class ShareGroup {
   readonly #waiting = new Map<string, TimerHandle>();
   #presence: MqttPresence | null = null;
   #refused = false;
+  #late: TimerHandle | null = null;
 
   constructor(options: ShareGroupOptions) {
     this.#options = options;
   }
 
-  open(): void {
-    const { url, tls, group, member, logger } = this.#options;
+  /** `onPresent`, once: the others know of this member now, or cannot be told. Its own connection is to come after it. */
+  open(onPresent: () => void = () => undefined): void {
+    const { url, tls, group, member, logger, clock } = this.#options;
+    this.#late = clock.after(PRESENT_WITHIN_MS, () => present());
+    let isTold = false;
+    const present = () => {
+      this.#late?.cancel();
+      if (isTold || this.#presence === null) return;
+      isTold = true;
+      onPresent();
+    };
     const presence = new MqttPresence({
       url,
       tls,
@@ -68,6 +81,7 @@ export class ShareGroup {
       onConnected: () => {
         presence.say(member, HERE);
         for (const name of this.#standIns.keys()) presence.say(name, COVERED + member);
+        present();
       },
       onSaid: (name, said) => this.#heard(name, said),
       onRefused: (reason) => {
@@ -87,6 +101,7 @@ export class ShareGroup {
   async close(): Promise<void> {
     const presence = this.#presence;
     this.#presence = null;
+    this.#late?.cancel();
     for (const timer of this.#waiting.values()) timer.cancel();
     this.#waiting.clear();
     for (const name of this.standingInFor) {

@@ -27,7 +27,7 @@ const GAUGES: Record<string, { name: string; help: string }> = {
 };
 const COUNTED_KIND = 'battery';
 /** Newest predictions of a twin that are looked through: more than it has models. */
-const NEWEST = 100;
+const NEWEST = 25;
 
 interface Row {
   kind: string;

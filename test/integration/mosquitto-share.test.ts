@@ -59,7 +59,6 @@ describe.skipIf(binary === null)('a share group on Mosquitto', () => {
       });
     const member = `twinmesh-${name}`;
     const own = client(member);
-    own.open();
     const share = new ShareGroup({
       url,
       group,
@@ -71,7 +70,7 @@ describe.skipIf(binary === null)('a share group on Mosquitto', () => {
       afterMs: 100,
       ...options,
     });
-    share.open();
+    share.open(() => own.open());
     let dead = false;
     const kill = async () => {
       if (dead) return;

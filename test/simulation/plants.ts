@@ -249,7 +249,7 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: 'actors/runtime/foretelling.ts',
-        find: 'n[H.AT] - n[p + P.AT] < everyMs || ',
+        find: 'n[H.AT] - at < everyMs || ',
         replace: '',
       },
     ],
