@@ -4,6 +4,7 @@ import { sleep } from '../actors/protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { type ArchivedFile, archivePage } from '../actors/store/queries/archive.ts';
 import { DAY_MS, MINUTE_MS } from '../actors/store/queries/span.ts';
+import { isElected } from '../mixins/elected.ts';
 import type { ObjectStore } from '../mixins/object-store.ts';
 import { openObjects } from '../mixins/objects.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
@@ -36,7 +37,6 @@ interface ArchiveService {
   stopping: AbortController;
   running: Promise<Totals> | undefined;
   lookedThroughAt: number;
-  elected(): boolean;
   round(whole: boolean): Promise<Totals>;
   work(whole: boolean): Promise<Totals>;
   next(afterMs: number): void;
@@ -134,12 +134,6 @@ const archive: PartsSchema<ArchiveService> = {
   },
 
   methods: {
-    elected() {
-      const nodes = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string; nodeID: string }[];
-      const able = nodes.filter(({ name }) => name === this.name).map(({ nodeID }) => nodeID);
-      return able.sort()[0] === this.broker.nodeID;
-    },
-
     round(whole: boolean) {
       this.running ??= this.work(whole).finally(() => {
         this.running = undefined;
@@ -176,7 +170,7 @@ const archive: PartsSchema<ArchiveService> = {
       const { clock, logger } = this.parts;
       this.timer = clock.after(afterMs, () => {
         const whole = clock.monotonic() - this.lookedThroughAt >= DAY_MS;
-        const round = this.elected() ? this.round(whole) : Promise.resolve(NOTHING);
+        const round = isElected(this) ? this.round(whole) : Promise.resolve(NOTHING);
         round
           .then((done) => {
             if (done.rows > 0 || done.expiredFiles > 0)

@@ -1,5 +1,6 @@
 import type { Context } from 'moleculer';
 import type { TimerHandle } from '../actors/protocol/clock.ts';
+import { isElected } from '../mixins/elected.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { driftReport, forgetCounts, judgeDrift, LEAST_HOURS } from './drift/report.ts';
 import { listOf, MAYBE_TIME, TEXT } from './gateway/list-schema.ts';
@@ -59,7 +60,6 @@ interface Drift {
   timer: TimerHandle | undefined;
   stopped: boolean;
   metrics: DriftMetrics;
-  elected(): boolean;
   judge(): Promise<void>;
   next(afterMs: number): void;
 }
@@ -116,18 +116,12 @@ const drift: PartsSchema<Drift> = {
   },
 
   methods: {
-    elected() {
-      const nodes = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string; nodeID: string }[];
-      const able = nodes.filter(({ name }) => name === this.name).map(({ nodeID }) => nodeID);
-      return able.sort()[0] === this.broker.nodeID;
-    },
-
     async judge() {
       const { sql, clock, settings, logger } = this.parts;
       const nowMs = clock.now();
       const report = await driftReport(sql, nowMs - WINDOW_HOURS * HOUR_MS);
       this.metrics.show(report);
-      if (!this.elected()) return;
+      if (!isElected(this)) return;
       const changes = await judgeDrift(sql, report, settings.driftThreshold, nowMs);
       for (const change of changes) {
         const said = change.drifting ? 'an input of a model drifts' : 'an input of a model drifts no more';

@@ -1,6 +1,7 @@
 import type { TimerHandle } from '../actors/protocol/clock.ts';
 import { DAY_MS, floorTo, HOUR_MS } from '../actors/store/queries/span.ts';
 import { type Round, retain, retainJournal, rollUp } from '../actors/store/queries/upkeep.ts';
+import { isElected } from '../mixins/elected.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 
 /**
@@ -20,7 +21,6 @@ interface Rollups {
   stopping: AbortController;
   running: Promise<Round> | undefined;
   retainedAt: number;
-  elected(): boolean;
   round(): Promise<Round>;
   work(): Promise<Round>;
   next(afterMs: number): void;
@@ -43,12 +43,6 @@ const rollups: PartsSchema<Rollups> = {
   },
 
   methods: {
-    elected() {
-      const nodes = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string; nodeID: string }[];
-      const able = nodes.filter(({ name }) => name === this.name).map(({ nodeID }) => nodeID);
-      return able.sort()[0] === this.broker.nodeID;
-    },
-
     round() {
       this.running ??= this.work().finally(() => {
         this.running = undefined;
@@ -60,7 +54,7 @@ const rollups: PartsSchema<Rollups> = {
       const { sql, clock, kinds, settings } = this.parts;
       const { signal } = this.stopping;
       const done: Round = { complete: false, steps: 0, rows: 0 };
-      if (!this.elected()) return done;
+      if (!isElected(this)) return done;
       const add = (round: Round) => {
         done.steps += round.steps;
         done.rows += round.rows;

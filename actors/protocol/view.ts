@@ -1,4 +1,5 @@
 import type { Severity } from './entry.ts';
+import type { Prediction } from './prediction.ts';
 import type { TwinId } from './twin-id.ts';
 
 /** The twin as an operator sees it: plain JSON. */
@@ -44,7 +45,7 @@ export interface WindowView {
 }
 
 /** What a model said of the twin last; members as in `Prediction`. */
-export interface PredictionView {
+export interface PredictionView extends Omit<Prediction, 'model' | 'at'> {
   /** Name of the model and its version. */
   model: string;
   version: string;
@@ -52,18 +53,6 @@ export interface PredictionView {
   at: string;
   /** Revision of the twin it was asked about. */
   basedOn: number;
-  value?: number;
-  unit?: string;
-  interval?: [number, number];
-  score?: number;
-  threshold?: number;
-  contributions?: Record<string, number>;
-  class?: string;
-  probabilities?: Record<string, number>;
-  horizonMs?: number;
-  forecast?: Record<string, number>;
-  forecastLo?: Record<string, number>;
-  forecastHi?: Record<string, number>;
   stale: PredictionStale | null;
 }
 

@@ -1,13 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { ModelCard } from '../card.ts';
-import { Model } from '../model.ts';
 import { dataFolder } from './data-folder.ts';
-import type { Evaluation, EvaluationScore } from './evaluation.ts';
+import type { EvaluationScore } from './evaluation.ts';
 import { exportRows } from './export.ts';
-import { committedCard, TRAINING_FOLDER, trainableModels } from './training.ts';
+import { judgeFolder } from './judging.ts';
+import { committedCard, trainableModels } from './training.ts';
 
 /** `npm run eval:models`: runs each model's ONNX file on what its training has not seen. */
 const HELP = `npm run eval:models -- [MODEL…] [--data DIR] [--json]
@@ -34,29 +32,14 @@ export async function evaluateModel(
 ): Promise<Judged[]> {
   const committed = committedCard(model);
   if (committed === null) throw new TwinmeshError('not_found', `models/${model} holds no version.`);
-  const path = join(TRAINING_FOLDER, 'evaluations', `${model}.ts`);
-  if (!existsSync(path)) throw new TwinmeshError('not_found', `models/training/evaluations/${model}.ts is missing.`);
-  const { default: evaluation } = (await import(path)) as { default: Evaluation };
   const { folder } = committed;
-  const loaded = await Model.load(folder);
-  try {
-    const heldOutPath = join(folder, 'held-out.json');
-    const heldOut = existsSync(heldOutPath) ? JSON.parse(readFileSync(heldOutPath, 'utf8')) : {};
-    const scores = await evaluation.evaluate({
-      card: loaded.card,
-      heldOut,
-      dataDir,
-      rows: async (spec) => (await exportRows(spec, { dataDir })).rows,
-      run: async (inputs, rows) => {
-        const tensors = await loaded.run(inputs, rows);
-        return Object.fromEntries(Object.entries(tensors).map(([name, { data }]) => [name, data]));
-      },
-      skip,
-    });
-    return scores.map((score) => ({ ...score, model: loaded.id, ...cardScore(loaded.card, score) }));
-  } finally {
-    await loaded.retire();
-  }
+  const { id, card, scores } = await judgeFolder(folder, {
+    heldOutIn: folder,
+    dataDir,
+    rows: async (spec) => (await exportRows(spec, { dataDir })).rows,
+    skip,
+  });
+  return scores.map((score) => ({ ...score, model: id, ...cardScore(card, score) }));
 }
 
 function cardScore(card: ModelCard, { name, data, split, floor }: EvaluationScore) {

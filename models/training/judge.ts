@@ -1,12 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../../actors/protocol/errors.ts';
-import { Model } from '../model.ts';
 import { dataFolder } from './data-folder.ts';
-import type { Evaluation, EvaluationScore } from './evaluation.ts';
+import type { EvaluationScore } from './evaluation.ts';
 import { exportRows } from './export.ts';
-import { TRAINING_FOLDER } from './training.ts';
+import { judgeFolder } from './judging.ts';
+import type { Rows } from './rows.ts';
+import type { ExportSpec } from './spec.ts';
 
 /**
  * Judges versions of one model on the held-out rows of the first: `judge.ts FOLDER FOLDER…` prints a JSON array, the scores of
@@ -14,29 +13,18 @@ import { TRAINING_FOLDER } from './training.ts';
  */
 export async function judge(folders: readonly string[], dataDir: string | null): Promise<EvaluationScore[][]> {
   const all: EvaluationScore[][] = [];
-  const heldOutPath = join(folders[0], 'held-out.json');
-  const heldOut = existsSync(heldOutPath) ? JSON.parse(readFileSync(heldOutPath, 'utf8')) : {};
+  // the same rows for all of them are made once
+  const made = new Map<string, Promise<Rows>>();
+  const rows = (spec: ExportSpec): Promise<Rows> => {
+    const key = JSON.stringify(spec);
+    const known = made.get(key) ?? exportRows(spec, { dataDir }).then((exported) => exported.rows);
+    made.set(key, known);
+    return known;
+  };
+  const skip = (what: string, why: string) => void process.stderr.write(`skipped ${what}: ${why}\n`);
   for (const folder of folders) {
-    const model = await Model.load(folder);
-    try {
-      const path = join(TRAINING_FOLDER, 'evaluations', `${model.card.name}.ts`);
-      const { default: evaluation } = (await import(path)) as { default: Evaluation };
-      all.push(
-        await evaluation.evaluate({
-          card: model.card,
-          heldOut,
-          dataDir,
-          rows: async (spec) => (await exportRows(spec, { dataDir })).rows,
-          run: async (inputs, rows) => {
-            const tensors = await model.run(inputs, rows);
-            return Object.fromEntries(Object.entries(tensors).map(([name, { data }]) => [name, data]));
-          },
-          skip: (what, why) => void process.stderr.write(`skipped ${what}: ${why}\n`),
-        }),
-      );
-    } finally {
-      await model.retire();
-    }
+    const { scores } = await judgeFolder(folder, { heldOutIn: folders[0], dataDir, rows, skip });
+    all.push(scores);
   }
   return all;
 }
