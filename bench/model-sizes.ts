@@ -10,7 +10,7 @@ import { inputsOf, type OnnxGraph, onnxFile, writeModel } from '../test/fixtures
  * Models to measure with: the trained ones where they are there, else ones of the same build and size with random weights,
  * which cost the same. The name of what was measured says which.
  */
-const MODELS = fileURLToPath(new URL('../models/', import.meta.url));
+export const MODELS = fileURLToPath(new URL('../models/', import.meta.url));
 
 export interface MeasuredModel {
   model: Model;

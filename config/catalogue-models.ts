@@ -36,7 +36,7 @@ export const MODELS = {
     /^[0-9*,/ A-Za-z-]{9,100}$/,
     'models',
     null,
-    'When all models are trained anew. Left out, only when asked, or by drift. Needs Python 3.11 or newer on the node that trains.',
+    'When all models are trained anew. Left out, only when asked, or by drift. Needs a node that can train: Python 3.11 or newer, or TRAINING_PYTHON.',
   ),
   TRAINING_ON_DRIFT: choice(
     ['off', 'on'],
@@ -51,6 +51,21 @@ export const MODELS = {
     'models',
     0.2,
     'Population stability index of a model input above which its drift is told: as an event (data-drift), in the log, and to training. 0.1 is commonly read as some, 0.25 as much.',
+  ),
+  TRAINING_PYTHON: text(
+    'a file',
+    /^[^\0]+$/,
+    'models',
+    null,
+    'Python interpreter of an environment that has the packages of models/training/requirements.txt in exactly those versions. Left out, one is made from the Python on the PATH at the first training. A node that has neither leaves jobs to those that have.',
+  ),
+  WORK_RETENTION_DAYS: integer(
+    'days',
+    0,
+    36_500,
+    'models',
+    90,
+    'Jobs of training, with their runs that MLflow has or has not taken, and rescorings are deleted so long after their end. 0 keeps them.',
   ),
   MLFLOW_URL: url(
     ['http:', 'https:'],

@@ -61,9 +61,9 @@ function numberOf({ card, id }: Model, { value, lo, hi, contributions }: Tensors
   const said: Omit<Prediction, 'at'> = { model: id, value: x };
   if (card.output.unit !== undefined) said.unit = card.output.unit;
   if (lo !== undefined && hi !== undefined) {
-    const ends = [lo.data[i], hi.data[i]];
-    if (!ends.every(Number.isFinite)) return 'not_finite';
-    const [a, b] = ends.map((end) => inRange(card, end) ?? end);
+    const [from, to] = [lo.data[i], hi.data[i]];
+    if (!Number.isFinite(from) || !Number.isFinite(to)) return 'not_finite';
+    const [a, b] = [inRange(card, from) ?? from, inRange(card, to) ?? to];
     // The ends are models of their own, which may cross the value: it lies in its interval nevertheless.
     said.interval = [Math.min(a, b, x), Math.max(a, b, x)];
   }

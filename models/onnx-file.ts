@@ -17,7 +17,7 @@ export interface OnnxFile {
 export function readOnnx(bytes: Uint8Array): OnnxFile {
   const file: OnnxFile = { irVersion: 0, opsets: new Map(), operators: new Set(), externalData: false };
   let graphs = 0;
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if (field === 1 && typeof value === 'number') file.irVersion = value;
     if (field === 7 && typeof value !== 'number') {
       graphs++;
@@ -34,7 +34,7 @@ const EXTERNAL = 1;
 
 function graph(bytes: Uint8Array, file: OnnxFile, depth: number): void {
   if (depth > MAX_DEPTH) throw notOnnx();
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if (typeof value === 'number') return;
     if (field === 1) node(value, file, depth);
     if (field === 5) tensor(value, file);
@@ -44,7 +44,7 @@ function graph(bytes: Uint8Array, file: OnnxFile, depth: number): void {
 function node(bytes: Uint8Array, file: OnnxFile, depth: number): void {
   let operator = '';
   let domain = '';
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if (typeof value === 'number') return;
     if (field === 4) operator = textOf(value);
     if (field === 7) domain = textOf(value);
@@ -54,7 +54,7 @@ function node(bytes: Uint8Array, file: OnnxFile, depth: number): void {
 }
 
 function attribute(bytes: Uint8Array, file: OnnxFile, depth: number): void {
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if (typeof value === 'number') return;
     if (field === 5) tensor(value, file);
     if (field === 6 || field === 11) graph(value, file, depth + 1);
@@ -62,7 +62,7 @@ function attribute(bytes: Uint8Array, file: OnnxFile, depth: number): void {
 }
 
 function tensor(bytes: Uint8Array, file: OnnxFile): void {
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if ((field === 14 && value === EXTERNAL) || field === 13) file.externalData = true;
   });
 }
@@ -70,15 +70,21 @@ function tensor(bytes: Uint8Array, file: OnnxFile): void {
 function opset(bytes: Uint8Array, file: OnnxFile): void {
   let domain = '';
   let version = 0;
-  each(bytes, (field, value) => {
+  eachField(bytes, (field, value) => {
     if (field === 1 && typeof value !== 'number') domain = textOf(value);
     if (field === 2 && typeof value === 'number') version = value;
   });
   file.opsets.set(domain === 'ai.onnx' ? '' : domain, version);
 }
 
-/** Calls with every field of a message: a number where it is a varint, bytes where it has a length. */
-function each(bytes: Uint8Array, visit: (field: number, value: number | Uint8Array) => void): void {
+/**
+ * Calls with every field of a message: a number where it is a varint, bytes where it has a length; and with where in
+ * the message it stands, from its tag to before `end`. Fields of fixed width are passed over: nothing that is read or copied here has one. Throws bad_model.
+ */
+export function eachField(
+  bytes: Uint8Array,
+  visit: (field: number, value: number | Uint8Array, start: number, end: number) => void,
+): void {
   let at = 0;
   const varint = (): number => {
     let value = 0;
@@ -91,24 +97,28 @@ function each(bytes: Uint8Array, visit: (field: number, value: number | Uint8Arr
     throw notOnnx();
   };
   while (at < bytes.length) {
+    const start = at;
     const tag = varint();
     const field = Math.floor(tag / 8);
     const wire = tag % 8;
     if (field === 0) throw notOnnx();
-    if (wire === 0) visit(field, varint());
-    else if (wire === 1) at += 8;
+    if (wire === 0) {
+      const value = varint();
+      visit(field, value, start, at);
+    } else if (wire === 1) at += 8;
     else if (wire === 5) at += 4;
     else if (wire === 2) {
       const length = varint();
       if (length > bytes.length - at) throw notOnnx();
-      visit(field, bytes.subarray(at, at + length));
+      const value = bytes.subarray(at, at + length);
       at += length;
+      visit(field, value, start, at);
     } else throw notOnnx();
   }
   if (at !== bytes.length) throw notOnnx();
 }
 
-function textOf(bytes: Uint8Array): string {
+export function textOf(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8').slice(0, 200);
 }
 

@@ -16,7 +16,8 @@ import { differenceOf } from './shadow.ts';
  *  1  A swap drops nothing: a question is answered by the version that was live when its turn came, to its end.
  *  2  A version that does not load changes nothing: the one that answers goes on; where none does, the one that the wanted
  *     version replaced stands in. The reason is kept until the folder changes.
- *  3  The shadow runs after the answer has gone, on what was asked, and what it says goes nowhere but into its difference.
+ *  3  The shadow runs after the answer has gone, on what was asked, and what it says goes nowhere but into its difference. One that
+ *     fails, or has no answer to MUTE_ROWS rows in a row that the live version answers, is refused until it answers.
  */
 export interface Wanted {
   live: string | null;
@@ -51,18 +52,32 @@ interface Slot {
   live: Model | null;
   shadow: Model | null;
   comparing: number;
+  /** Rows in a row that the live version answered and the shadow did not. */
+  muteRows: number;
+}
+
+/** A refusal that is remembered. */
+interface Refused extends RefusedModel {
+  /** What the version was to be, and its files: until they change it is not read again. */
+  print: string;
+  /** Its files alone. */
+  files: string;
 }
 
 /** Requests that may wait for a shadow; further ones it does not see. */
 const MAX_COMPARING = 4;
+const MUTE_ROWS = 20;
 const FILES = ['card.json', 'model.onnx', 'parity.json'];
+/** Prints of what no version has: it is tried again whenever it is wanted. */
+const ABSENT = '';
+const AS_A_SHADOW = 'as a shadow';
 
 export class ModelRegistry {
   readonly #roots: readonly string[];
   readonly #watch: RegistryWatch;
   readonly #misfit: (card: ModelCard) => string | null;
   readonly #slots = new Map<string, Slot>();
-  readonly #refused = new Map<string, RefusedModel & { print: string }>();
+  readonly #refused = new Map<string, Refused>();
   /** Loaded to be looked at, and not in use. */
   readonly #spare = new Map<string, Model>();
   #folders = new Map<string, ModelFolder[]>();
@@ -80,10 +95,28 @@ export class ModelRegistry {
     this.#misfit = misfit;
   }
 
-  /** Looks into the folders anew. */
+  /** Looks into the folders anew. What was said against files that are others now is forgotten. */
   async scan(): Promise<readonly ModelFolder[]> {
     this.#folders = await findModels(this.#roots);
+    for (const [id, refused] of this.#refused)
+      if (refused.files !== (await filesOf(this.#folder(refused.name, refused.version)))) this.#refused.delete(id);
     return [...this.#folders.values()].flat();
+  }
+
+  /**
+   * Why this version cannot be used here, or null: it is loaded beside what answers, which is not disturbed, asked its sample
+   * rows as any that is loaded, and given up again.
+   */
+  async probe(name: string, version: string, sha256: string): Promise<string | null> {
+    const slot = this.#slots.get(name);
+    for (const model of [slot?.live, slot?.shadow])
+      if (model?.card.version === version && model.card.sha256 === sha256) return null;
+    await this.scan();
+    const folder = this.#folder(name, version);
+    if (folder === undefined) return NO_FOLDER;
+    const model = await this.#load(folder, sha256);
+    await model?.retire();
+    return model === null ? (this.#refused.get(`${name}@${version}`)?.reason ?? 'It cannot be loaded.') : null;
   }
 
   /** The card of a version that loads; null, and a reason among the refused, where it does not. */
@@ -147,7 +180,7 @@ export class ModelRegistry {
   async #apply(wanted: ReadonlyMap<string, Wanted>): Promise<void> {
     for (const name of new Set([...this.#slots.keys(), ...wanted.keys()])) {
       const want = wanted.get(name) ?? { live: null, replaced: null, shadow: null, sha256: new Map() };
-      const slot = this.#slots.get(name) ?? { live: null, shadow: null, comparing: 0 };
+      const slot = this.#slots.get(name) ?? { live: null, shadow: null, comparing: 0, muteRows: 0 };
       this.#slots.set(name, slot);
       await this.#setLive(name, slot, want);
       await this.#setShadow(name, slot, want);
@@ -177,6 +210,7 @@ export class ModelRegistry {
     const next = want.shadow === null ? null : await this.#version(name, want.shadow, want, slot);
     if (next === null && want.shadow !== null) return;
     slot.shadow = next;
+    slot.muteRows = 0;
     await before?.retire();
   }
 
@@ -190,9 +224,9 @@ export class ModelRegistry {
       this.#spare.delete(id);
       return spare;
     }
-    const folder = this.#folders.get(name)?.find((known) => known.version === version);
+    const folder = this.#folder(name, version);
     if (folder === undefined) {
-      this.#refuse({ name, version, reason: 'There is no folder of this version on this node.' }, '');
+      this.#refuse({ name, version, reason: NO_FOLDER, print: ABSENT, files: ABSENT });
       return null;
     }
     return this.#load(folder, sha256);
@@ -201,7 +235,8 @@ export class ModelRegistry {
   async #load(folder: ModelFolder, sha256: string | undefined): Promise<Model | null> {
     const { name, version, path } = folder;
     const id = `${name}@${version}`;
-    const print = `${sha256 ?? ''} ${await printOf(path)}`;
+    const files = await filesOf(folder);
+    const print = `${sha256 ?? ''} ${files}`;
     // What was refused is not read again until somebody has touched it.
     if (this.#refused.get(id)?.print === print) return null;
     try {
@@ -214,16 +249,21 @@ export class ModelRegistry {
       this.#refused.delete(id);
       return model;
     } catch (error) {
-      this.#refuse({ name, version, reason: messageOf(error) }, print);
+      this.#refuse({ name, version, reason: messageOf(error), print, files });
       return null;
     }
   }
 
-  #refuse(refused: RefusedModel, print: string): void {
-    const id = `${refused.name}@${refused.version}`;
-    const isNew = this.#refused.get(id)?.reason !== refused.reason;
-    this.#refused.set(id, { ...refused, print });
-    if (isNew) this.#watch.refused?.(refused);
+  #folder(name: string, version: string): ModelFolder | undefined {
+    return this.#folders.get(name)?.find((known) => known.version === version);
+  }
+
+  #refuse(refused: Refused): void {
+    const { name, version, reason } = refused;
+    const id = `${name}@${version}`;
+    const isNew = this.#refused.get(id)?.reason !== reason;
+    this.#refused.set(id, refused);
+    if (isNew) this.#watch.refused?.({ name, version, reason });
   }
 
   async #compare(
@@ -236,14 +276,37 @@ export class ModelRegistry {
     if (this.#watch.compared === undefined || slot.comparing >= MAX_COMPARING) return;
     slot.comparing++;
     try {
-      const { predictions } = await predictWith(shadow, request, { explain: false });
-      this.#watch.compared(live, shadow, differencesOf(said, predictions));
+      const { predictions, refused } = await predictWith(shadow, request, { explain: false });
+      const differences = differencesOf(said, predictions);
+      this.#watch.compared(live, shadow, differences);
+      if (differences.length > 0) {
+        slot.muteRows = 0;
+        this.#answersAgain(shadow);
+      } else {
+        slot.muteRows += said.filter((one) => one !== null).length;
+        if (slot.muteRows >= MUTE_ROWS)
+          await this.#refuseShadow(
+            slot,
+            shadow,
+            `it has no answer where ${live.id} has: ${[...refused.keys()].join(', ')}.`,
+          );
+      }
     } catch (error) {
-      const { name, version } = shadow.card;
-      if (!shadow.isRetired) this.#refuse({ name, version, reason: `As a shadow: ${messageOf(error)}` }, '');
+      await this.#refuseShadow(slot, shadow, messageOf(error));
     } finally {
       slot.comparing--;
     }
+  }
+
+  async #refuseShadow(slot: Slot, shadow: Model, why: string): Promise<void> {
+    const { name, version } = shadow.card;
+    const files = await filesOf(this.#folder(name, version));
+    if (slot.shadow !== shadow) return;
+    this.#refuse({ name, version, reason: `As a shadow: ${why}`, print: AS_A_SHADOW, files });
+  }
+
+  #answersAgain(shadow: Model): void {
+    if (this.#refused.get(shadow.id)?.print === AS_A_SHADOW) this.#refused.delete(shadow.id);
   }
 
   #absent(name: string): TwinmeshError {
@@ -260,11 +323,14 @@ function differencesOf(live: readonly (Prediction | null)[], shadow: readonly (P
   });
 }
 
-/** What changes with the files: their sizes and times. */
-async function printOf(path: string): Promise<string> {
+const NO_FOLDER = 'There is no folder of this version on this node.';
+
+/** What changes with the files of a version: their sizes and times. */
+async function filesOf(folder: ModelFolder | undefined): Promise<string> {
+  if (folder === undefined) return ABSENT;
   const prints = await Promise.all(
     FILES.map((file) =>
-      stat(join(path, file)).then(
+      stat(join(folder.path, file)).then(
         ({ size, mtimeMs }) => `${size} ${mtimeMs}`,
         () => '-',
       ),

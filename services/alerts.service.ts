@@ -45,6 +45,8 @@ const alerts: PartsSchema = {
       },
       openapi: {
         summary: 'Alerts, newest first',
+        description:
+          'By when they were raised. What has cleared stays in the list; `state=standing` asks for those that somebody should look at.',
         tags: ['alerts'],
         response: listOf({
           type: 'object',

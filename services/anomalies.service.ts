@@ -106,7 +106,13 @@ const anomalies: PartsSchema<Anomalies> = {
         ...SPAN_PARAMS,
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Anomalies, newest first', tags: ['anomalies'], response: listOf(ITEM) },
+      openapi: {
+        summary: 'Anomalies, newest first',
+        description:
+          'Of detectors and of models, by event time, each with what was expected, the reason, and what people said of it.',
+        tags: ['anomalies'],
+        response: listOf(ITEM),
+      },
       handler(ctx: Context<Omit<AnomalyQuery, 'span'> & SpanParams>) {
         return listAnomalies(this.parts.sql, { ...ctx.params, span: spanOfParams(ctx.params) });
       },

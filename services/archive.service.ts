@@ -71,6 +71,7 @@ const archive: PartsSchema<ArchiveService> = {
       params: { kind: { ...KIND, optional: true }, ...PAGE_PARAMS },
       openapi: {
         summary: 'Files of the cold archive, newest day first',
+        description: 'Those that the book of the archive counts. Empty where nothing has been archived.',
         tags: ['history'],
         response: listOf(FILE),
       },

@@ -39,7 +39,13 @@ const deadLetters: PartsSchema = {
       rest: 'GET /api/v1/dead-letters',
       role: 'viewer',
       params: { ...FILTER_PARAMS, ...PAGE_PARAMS },
-      openapi: { summary: 'Dead letters, newest first', tags: ['dead letters'], response: listOf(LETTER_SCHEMA) },
+      openapi: {
+        summary: 'Dead letters, newest first',
+        description:
+          'Messages that were refused, with the code, the reason, and the message as it came, cut where it was long.',
+        tags: ['dead letters'],
+        response: listOf(LETTER_SCHEMA),
+      },
       handler(ctx: LetterContext<LetterFilter & { limit: number; cursor?: string }>) {
         const { limit, cursor, ...filter } = ctx.params;
         return listLetters(this.parts.sql, filter, { limit, cursor });

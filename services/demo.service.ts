@@ -24,6 +24,8 @@ const demo: PartsSchema<Demo> = {
       params: {},
       openapi: {
         summary: 'Failure scenarios of the demo fleet',
+        description:
+          'By kind, each with the twins that it can be started on. `not_found` where no demo fleet runs on the node.',
         tags: ['demo'],
         response: {
           type: 'object',

@@ -6,8 +6,9 @@ import { processSettings } from './config-file.ts';
 import type { Finding } from './doctor/check.ts';
 import { examine, PARTS } from './doctor/examination.ts';
 
-/** `npm run -s doctor`: looks at each configured part and says what is wrong and what to do. Changes nothing. */
-const HELP = `Looks at every configured part, says what is wrong and what to do. It changes nothing, and may run beside a node.
+/** `npm run -s doctor`: looks at each configured part and says what is wrong and what to do. */
+const HELP = `Looks at every configured part, says what is wrong and what to do. It changes nothing, and may run beside a node;
+in S3 it writes a small object of its own and takes it away again.
 
   npm run -s doctor                    all parts
   npm run -s doctor -- nats database   only these: ${PARTS.map((part) => (part.includes(' ') ? `"${part}"` : part)).join(' ')}

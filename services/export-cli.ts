@@ -40,7 +40,8 @@ const OPTIONS = {
   metrics: { type: 'string' },
 } as const;
 
-async function main(args: string[]): Promise<string> {
+/** Writes the file; answers what to print. Throws TwinmeshError, SettingsError. */
+export async function exportHistory(args: string[]): Promise<string> {
   const { values } = optionsOf(args);
   if (values.help) return HELP;
   const { kind: name, out } = values;
@@ -120,9 +121,10 @@ function optionsOf(args: string[]) {
   }
 }
 
-try {
-  process.stdout.write(await main(process.argv.slice(2)));
-} catch (error) {
-  process.stderr.write(`${faultText(error)}\n`);
-  process.exitCode = isMendable(error) ? EXIT.faulty : EXIT.crashed;
-}
+if (import.meta.main)
+  try {
+    process.stdout.write(await exportHistory(process.argv.slice(2)));
+  } catch (error) {
+    process.stderr.write(`${faultText(error)}\n`);
+    process.exitCode = isMendable(error) ? EXIT.faulty : EXIT.crashed;
+  }

@@ -47,6 +47,8 @@ const service: PartsSchema<Fleets> = {
       },
       openapi: {
         summary: 'Counts by kind, health, silent and stale; worst first',
+        description:
+          'Out of the summaries of the twins, which may lag about a second behind; counted anew once a second at most.',
         tags: ['twins'],
         response: {
           type: 'object',

@@ -12,6 +12,7 @@ import { abandonBody, bodyParams } from './gateway/body.ts';
 import type { Caller, CallMeta } from './gateway/caller.ts';
 import { openControlSocket } from './gateway/control-socket.ts';
 import { docsPage } from './gateway/docs-page.ts';
+import { DOCUMENT_DOCS, PAGE_DOCS } from './gateway/docs-routes.ts';
 import { sendAnswer, sendStream } from './gateway/envelope.ts';
 import { exposedActions, frontedServices } from './gateway/exposed-actions.ts';
 import { createHttpServer, listen, shut } from './gateway/http-server.ts';
@@ -107,7 +108,7 @@ const gateway: PartsSchema<Gate> = {
     openapi: {
       rest: 'GET /openapi.json',
       role: 'public',
-      openapi: { summary: 'This document', tags: ['gateway'], envelope: false, response: { type: 'object' } },
+      openapi: DOCUMENT_DOCS,
       handler(this: GatewayService) {
         const description = 'Digital twins of physical assets: their state, history, events and commands.';
         const info = { title: 'twinmesh', version, description };
@@ -119,7 +120,7 @@ const gateway: PartsSchema<Gate> = {
     docs: {
       rest: 'GET /docs',
       role: 'public',
-      openapi: { summary: 'The browsable page', tags: ['gateway'], envelope: false },
+      openapi: PAGE_DOCS,
       handler(ctx: GateContext) {
         const page = docsPage();
         ctx.meta.$responseType = 'text/html; charset=utf-8';

@@ -39,6 +39,7 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
       role: 'public',
       openapi: {
         summary: 'Whether the process lives',
+        description: 'Asks nothing of anybody: for the probe that restarts a process that hangs.',
         tags: ['health'],
         envelope: false,
         response: { type: 'object', required: ['live'], properties: { live: { const: true } } },
@@ -49,7 +50,13 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
     ready: {
       rest: 'GET /health/ready',
       role: 'public',
-      openapi: { summary: 'Whether it can serve: 503 when not', tags: ['health'], envelope: false, response: CHECKS },
+      openapi: {
+        summary: 'Whether it can serve: 503 when not',
+        description: 'For load balancers. Names each check that fails; models that are away are never a reason.',
+        tags: ['health'],
+        envelope: false,
+        response: CHECKS,
+      },
       async handler(ctx: Context<unknown, CallMeta>) {
         const readiness = await this.readiness();
         if (!readiness.ready) {
@@ -65,6 +72,8 @@ const health: PartsSchema<{ startedAt: number; readiness(): Promise<Readiness>; 
       role: 'viewer',
       openapi: {
         summary: 'How this node is doing',
+        description:
+          'Of the node that answers: its roles, what it hosts, how it asks models, and the checks of `/health/ready`.',
         tags: ['health'],
         response: {
           type: 'object',

@@ -3,15 +3,17 @@ import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { downsample } from '../actors/store/queries/downsample.ts';
 import { type EventQuery, listEvents } from '../actors/store/queries/event-list.ts';
 import { rawHistory } from '../actors/store/queries/history.ts';
+import { listPredictions, type PredictionQuery } from '../actors/store/queries/prediction-list.ts';
 import { stepOf } from '../actors/store/queries/span.ts';
 import { findTwin } from '../actors/store/queries/twin-key.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { Archive } from './archive/archived-readings.ts';
 import { openArchive } from './archive/open-archive.ts';
 import { listOf, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
+import { PREDICTION_ITEM } from './history/prediction-schema.ts';
 import { METRIC, SPAN_PARAMS, type SpanParams, spanOfParams, TWIN_ID } from './history/span-params.ts';
 
-/** What has been: readings of a twin, raw or by buckets, and the events of the fleet. */
+/** What has been: readings of a twin, raw or by buckets, what models said of it, and the events of the fleet. */
 const MAYBE_NUMBER = { type: ['number', 'null'] };
 const ITEM = {
   type: 'object',
@@ -50,6 +52,9 @@ const NOTES = {
   description: 'What the archive could not give: a sentence for each file that is missing or damaged.',
 };
 
+const ORDER = (by: string) =>
+  ({ type: 'enum', values: ['asc', 'desc'], optional: true, description: `${by}; default asc.` }) as const;
+
 interface HistoryParams extends SpanParams {
   twinId: string;
   metric?: string;
@@ -83,7 +88,7 @@ const history: PartsSchema<History> = {
           description: 'Width of the buckets: 15s, 1m, 1h, 1d or milliseconds. Without it: raw readings.',
           example: '1h',
         },
-        order: { type: 'enum', values: ['asc', 'desc'], optional: true, description: 'By event time; default asc.' },
+        order: ORDER('By event time'),
         limit: { ...PAGE_PARAMS.limit, max: 5_000, default: 1_000, description: 'Raw readings of a page.' },
         cursor: PAGE_PARAMS.cursor,
       },
@@ -113,6 +118,38 @@ const history: PartsSchema<History> = {
       },
     },
 
+    predictions: {
+      rest: 'GET /api/v1/twins/:twinId/predictions',
+      role: 'viewer',
+      params: {
+        twinId: TWIN_ID,
+        name: {
+          type: 'string',
+          pattern: /^[A-Za-z][A-Za-z0-9_.-]{0,62}$/,
+          optional: true,
+          description: 'Only these, by the name that the kind gives them; default all.',
+          example: 'rul',
+        },
+        ...SPAN_PARAMS,
+        order: ORDER('In the order they were said'),
+        limit: { ...PAGE_PARAMS.limit, max: 1_000, description: 'Predictions of a page at most.' },
+        cursor: PAGE_PARAMS.cursor,
+      },
+      openapi: {
+        summary: 'What models said of a twin, over time',
+        description:
+          'Out of its journal, as far back as `HISTORY_RETENTION_DAYS` has left it; predictions are not archived. `from` and `to` are of the event time they are based on. A page looks through 20,000 predictions at most: with `name`, `from` or `to` it may be short, or empty, and `nextCursor` still goes on.',
+        tags: ['history'],
+        response: listOf(PREDICTION_ITEM),
+      },
+      async handler(ctx: Context<Omit<PredictionQuery, 'span'> & SpanParams & { twinId: string }>) {
+        const { sql } = this.parts;
+        const { twinId, name, limit, cursor, order } = ctx.params;
+        const span = spanOfParams(ctx.params);
+        return await listPredictions(sql, await findTwin(sql, twinId), { name, span, limit, cursor, order });
+      },
+    },
+
     events: {
       rest: 'GET /api/v1/events',
       role: 'viewer',
@@ -137,6 +174,7 @@ const history: PartsSchema<History> = {
       },
       openapi: {
         summary: 'Events of the fleet, newest first',
+        description: 'By event time. What comes from now on is told by GET /api/v1/stream.',
         tags: ['history'],
         response: listOf({
           type: 'object',

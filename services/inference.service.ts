@@ -8,7 +8,7 @@ import { misfitOf } from '../models/fit.ts';
 import { ModelRegistry, type RegistryWatch } from '../models/registry.ts';
 import { DriftBook } from './drift/book.ts';
 import { ModelKeeper } from './inference/keeper.ts';
-import type { InferenceNode } from './inference/node.ts';
+import type { InferenceNode, Probed } from './inference/node.ts';
 import { fromWire, type WireAnswer } from './inference/wire.ts';
 import { InferenceMetrics } from './metrics/inference.ts';
 
@@ -60,6 +60,16 @@ const inference: PartsSchema<Inference> = {
           refused: this.registry.refused(),
           waitingRows: this.batcher.waitingRows,
         };
+      },
+    },
+
+    /** Whether this node could use a version: it is loaded beside the live one and given up again. Changes nothing. */
+    probe: {
+      visibility: 'public',
+      params: { name: 'string', version: 'string', sha256: 'string' },
+      async handler(ctx: Context<{ name: string; version: string; sha256: string }>): Promise<Probed> {
+        const { name, version, sha256 } = ctx.params;
+        return { node: this.parts.settings.nodeId, reason: await this.registry.probe(name, version, sha256) };
       },
     },
 

@@ -38,6 +38,8 @@ const iot: PartsSchema = {
       },
       openapi: {
         summary: 'Readings of generic IoT devices, newest first',
+        description:
+          'One item a value, as clients of `POST /api/data` know them. What retention has dropped is not read from the archive here.',
         tags: ['iot'],
         envelope: false,
         response: listOf({

@@ -49,7 +49,12 @@ const keys: PartsSchema<Keys> = {
       rest: 'GET /api/v1/keys',
       role: 'admin',
       params: { ...PAGE_PARAMS },
-      openapi: { summary: 'Keys of people and programs', tags: ['keys'], response: listOf(KEY_SCHEMA) },
+      openapi: {
+        summary: 'Keys of people and programs',
+        description: 'Without the secrets, live and revoked ones. Those of devices are listed by GET /api/v1/devices.',
+        tags: ['keys'],
+        response: listOf(KEY_SCHEMA),
+      },
       handler(ctx: KeyContext<{ limit: number; cursor?: string }>) {
         return listKeys(this.parts.sql, { devices: false, ...ctx.params });
       },
@@ -69,6 +74,7 @@ const keys: PartsSchema<Keys> = {
       },
       openapi: {
         summary: 'Make a key',
+        description: 'The answer is the only place where the secret ever stands.',
         tags: ['keys'],
         response: NEW_KEY_SCHEMA,
         bodyExample: { name: 'shift leader', role: 'technician' },
@@ -85,7 +91,12 @@ const keys: PartsSchema<Keys> = {
       rest: 'DELETE /api/v1/keys/:id',
       role: 'admin',
       params: { id: { type: 'string', pattern: /^[a-z0-9]{1,64}$/, description: 'Id of the key.' } },
-      openapi: { summary: 'Revoke a key', tags: ['keys'], response: REVOKED_SCHEMA },
+      openapi: {
+        summary: 'Revoke a key',
+        description: 'It stops working on every node before the answer goes out; streams that were opened with it end.',
+        tags: ['keys'],
+        response: REVOKED_SCHEMA,
+      },
       async handler(ctx: KeyContext<{ id: string }>) {
         const rows = await revokeKeys(this.parts.sql, { id: ctx.params.id, devices: false });
         if (rows.length === 0) throw new TwinmeshError('not_found', `No live key ${ctx.params.id}.`);
@@ -99,7 +110,12 @@ const keys: PartsSchema<Keys> = {
       rest: 'GET /api/v1/devices',
       role: 'admin',
       params: { ...PAGE_PARAMS },
-      openapi: { summary: 'Enrolled devices', tags: ['devices'], response: listOf(KEY_SCHEMA) },
+      openapi: {
+        summary: 'Enrolled devices',
+        description: 'Their keys without the secrets, live and revoked ones.',
+        tags: ['devices'],
+        response: listOf(KEY_SCHEMA),
+      },
       handler(ctx: KeyContext<{ limit: number; cursor?: string }>) {
         return listKeys(this.parts.sql, { devices: true, ...ctx.params });
       },

@@ -67,7 +67,13 @@ const kinds: PartsSchema = {
     list: {
       rest: 'GET /api/v1/kinds',
       role: 'viewer',
-      openapi: { summary: 'Kinds of asset', tags: ['kinds'], response: listOf(KIND_SCHEMA) },
+      openapi: {
+        summary: 'Kinds of asset',
+        description:
+          'What twins there can be: metrics with units and ranges, windows, rules, wire formats, and the W3C Thing Model.',
+        tags: ['kinds'],
+        response: listOf(KIND_SCHEMA),
+      },
       handler() {
         return { items: this.parts.kinds.all().map(kindView), nextCursor: null };
       },
@@ -77,7 +83,12 @@ const kinds: PartsSchema = {
       rest: 'GET /api/v1/kinds/:kind',
       role: 'viewer',
       params: { kind: { type: 'string', max: 31, description: 'Name of the kind.', example: 'machine' } },
-      openapi: { summary: 'One kind of asset', tags: ['kinds'], response: KIND_SCHEMA },
+      openapi: {
+        summary: 'One kind of asset',
+        description: '`unknown_kind` where this node has none of the name.',
+        tags: ['kinds'],
+        response: KIND_SCHEMA,
+      },
       handler(ctx: Context<{ kind: string }>) {
         return kindView(this.parts.kinds.get(ctx.params.kind));
       },

@@ -1,8 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Clock } from '../actors/protocol/clock.ts';
-import type { TwinEvent } from '../actors/protocol/event.ts';
-import type { HostStatus } from '../actors/runtime/host-api.ts';
+import type { HostStatus, TwinEventListener } from '../actors/runtime/host-api.ts';
 import { type DatabaseOptions, watchDatabase } from './metrics/database.ts';
 import { type FleetOptions, watchFleet } from './metrics/fleet.ts';
 import { watchLog } from './metrics/log.ts';
@@ -31,7 +30,7 @@ export interface IngressCounts {
 
 export interface HostCounts {
   status(): HostStatus;
-  onEvents(listener: (events: TwinEvent[]) => void): () => void;
+  onEvents(listener: TwinEventListener): () => void;
 }
 
 export interface HttpFacts {
@@ -147,7 +146,7 @@ export class Metrics {
     );
     const latency = new Histogram({
       name: 'anomaly_detection_latency_ms',
-      help: 'From receiving a reading to the commit of the anomaly found in it.',
+      help: 'From receiving a reading to the commit of the anomaly that a detector, or a model asked about it, found in it.',
       buckets: [5, 10, 20, 50, 100, 200, 500, 1000, 5000],
       registers,
     });
@@ -164,13 +163,13 @@ export class Metrics {
       registers,
     });
     this.#leave.push(
-      host.onEvents((events) => {
+      host.onEvents((events, heardAt) => {
         const now = this.#clock.now();
         for (const event of events) {
           byType.inc({ type: event.type });
           if (event.type !== 'anomaly.detected') continue;
-          // What a model found was received when it answered, not when the device spoke.
-          if (event.body.detector !== 'model') latency.observe(Math.max(0, now - event.receivedAt));
+          // What a model found was received when it answered: the reading that it was asked about came before.
+          latency.observe(Math.max(0, now - (heardAt.get(event) ?? event.receivedAt)));
           const { score: said, threshold, detector } = event.body;
           if (typeof said !== 'number') continue;
           // A model's score means something beside its threshold only.

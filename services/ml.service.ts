@@ -80,6 +80,7 @@ const ml: PartsSchema<Ml> = {
       params: { model: MODEL, inputs: INPUTS, twinId: TWIN },
       openapi: {
         summary: 'What a model says of inputs, or of a twin as it is',
+        description: 'The live version is asked, beside the questions of twins. Nothing is stored of it.',
         tags: ['models'],
         bodyExample: { twinId: 'machine:MACHINE_001' },
         response: PREDICTION,
@@ -96,6 +97,8 @@ const ml: PartsSchema<Ml> = {
       params: { model: MODEL, inputs: INPUTS, twinId: TWIN },
       openapi: {
         summary: 'What a forecasting model expects of metrics',
+        description:
+          'The live version is asked, about the inputs or about the twin. `bad_request` for a model that is of another type.',
         tags: ['models'],
         bodyExample: { twinId: 'mote:7' },
         response: PREDICTION,

@@ -15,6 +15,10 @@ const HELP = `Models: what versions there are, which one answers, and how that i
 
   --reason TEXT   why, for the register (promote, rollback)
 
+Before a change the nodes that run models try the version; where none of them can load it, nothing is changed. Where no such
+node is there it is changed untried, and the answer says so. By itself the newest version of a name goes live where none of it
+is, as on a fresh database; one that is found later is a candidate until it is promoted.
+
 Works on the data folder (DATA_DIR or DATABASE_URL), through the server where one runs on it.
 `;
 
@@ -24,11 +28,12 @@ interface Listed {
   inference: { nodes: string[]; down: { reason: string; since: string } | null };
 }
 
-const change = (
-  name: string,
-  verb: 'promote' | 'rollback' | 'shadow',
-  params: object,
-): Promise<{ items: ModelItem[] }> =>
+interface Changed {
+  items: ModelItem[];
+  note: string | null;
+}
+
+const change = (name: string, verb: 'promote' | 'rollback' | 'shadow', params: object): Promise<Changed> =>
   asLocalAdmin((admin) =>
     admin.call({
       action: `models.${verb}`,
@@ -63,17 +68,17 @@ export const modelsCommands: CommandLine = {
       words: ['NAME', 'VERSION'],
       options: REASON,
       run: async ({ NAME, VERSION }, { reason }) =>
-        changed((await change(NAME, 'promote', { version: VERSION, reason })).items),
+        changed(await change(NAME, 'promote', { version: VERSION, reason })),
     },
     rollback: {
       words: ['NAME'],
       options: REASON,
-      run: async ({ NAME }, { reason }) => changed((await change(NAME, 'rollback', { reason })).items),
+      run: async ({ NAME }, { reason }) => changed(await change(NAME, 'rollback', { reason })),
     },
     shadow: {
       words: ['NAME', 'VERSION'],
       run: async ({ NAME, VERSION }) =>
-        changed((await change(NAME, 'shadow', { version: VERSION === 'none' ? null : VERSION })).items),
+        changed(await change(NAME, 'shadow', { version: VERSION === 'none' ? null : VERSION })),
     },
     check: {
       words: ['DIR'],
@@ -88,9 +93,9 @@ export const modelsCommands: CommandLine = {
 };
 
 /** What the register says now, and which nodes do not follow it. */
-function changed(items: readonly ModelItem[]): string {
+function changed({ items, note }: Changed): string {
   const wanted = items.filter(({ status }) => status === 'live' || status === 'shadow');
-  return [table(items), ...refusals(wanted)].join('\n');
+  return [table(items), ...refusals(wanted), ...(note ? [note] : [])].join('\n');
 }
 
 function refusals(items: readonly ModelItem[]): string[] {
@@ -107,11 +112,18 @@ function table(items: readonly ModelItem[]): string {
       item.version,
       item.status,
       item.type,
-      item.loaded.map(({ node, as }) => (as === item.status ? node : `${node} (${as})`)).join(', ') || '-',
+      placesOf(item).join(', ') || '-',
       minuteOf(item.promotedAt),
       item.replaced ?? '-',
     ]),
   );
+}
+
+/** Of a version that nodes are to have loaded, also those that refuse it. */
+function placesOf({ status, loaded, refused }: ModelItem): string[] {
+  const places = loaded.map(({ node, as }) => (as === status ? node : `${node} (${as})`));
+  if (status !== 'live' && status !== 'shadow') return places;
+  return [...places, ...refused.map(({ node }) => `refused by ${node}`)];
 }
 
 if (import.meta.main) await runProcess(modelsCommands);

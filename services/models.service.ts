@@ -3,12 +3,15 @@ import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import type { InferenceNode } from './inference/node.ts';
+import { askInference } from './inference/reach.ts';
 import { MODEL_ITEM, MODEL_LIST, type ModelItem, modelItem, strangers } from './models/model-item.ts';
-import { cardsOf, listModels, promote, rollback, shadow } from './models/register.ts';
+import { cardsOf, listModels, promote, rollback, shadow, type Tried } from './models/register.ts';
+import { type Trial, tryVersion } from './models/trial.ts';
 
 /**
- * The register of models over HTTP: what versions there are, which one answers, and how that is changed. A change is stored,
- * then told to the nodes that run models; one that was not told finds it at its next look.
+ * The register of models over HTTP: what versions there are, which one answers, and how that is changed. A version is tried by
+ * the nodes that run models before it is to answer; the change is stored, then told to them. One that was not told finds it at
+ * its next look.
  */
 const ASK_MS = 1_500;
 /** How long an answer waits for the nodes to have loaded what was changed. */
@@ -35,14 +38,27 @@ const REASON = {
 } as const;
 
 interface Models {
-  askNodes<T>(action: string, timeout: number): Promise<T[]>;
   nodes(): Promise<InferenceNode[]>;
   items(name: string): Promise<ModelItem[]>;
-  changed(name: string): Promise<ModelItem[]>;
+  change(name: string, work: (tried: Tried) => Promise<unknown>): Promise<Trial & { items: ModelItem[] }>;
 }
 
 type Changing<P> = Context<{ name: string; reason?: string } & P, CallMeta>;
-const CHANGED = { type: 'object', required: ['items'], properties: { items: { type: 'array', items: MODEL_ITEM } } };
+const ITEMS = { type: 'array', items: MODEL_ITEM };
+const CHANGED = {
+  type: 'object',
+  required: ['items', 'checked', 'note'],
+  properties: {
+    items: ITEMS,
+    checked: {
+      type: 'boolean',
+      description: 'Whether a node has loaded the version and asked it sample rows before the register was changed.',
+    },
+    note: { type: ['string', 'null'], description: 'Why it was not, or which nodes cannot load it.' },
+  },
+};
+const TRIED =
+  'First the nodes that run models load the version beside the live one and ask it sample rows: where none of them can, the answer is `bad_model` (422) with their reasons, and the register stays as it is. Where no such node is there it is changed with `checked: false`.';
 
 const models: PartsSchema<Models> = {
   name: 'models',
@@ -55,6 +71,7 @@ const models: PartsSchema<Models> = {
       role: 'viewer',
       openapi: {
         summary: 'Models: versions, status, scores, what is loaded where, what was refused and why',
+        description: '`refused` names versions that nodes have found and not taken, with the reason.',
         tags: ['models'],
         response: MODEL_LIST,
       },
@@ -74,7 +91,13 @@ const models: PartsSchema<Models> = {
       rest: 'GET /api/v1/models/:name',
       role: 'viewer',
       params: { name: NAME },
-      openapi: { summary: 'One model: its versions with their cards', tags: ['models'], response: CHANGED },
+      openapi: {
+        summary: 'One model: its versions with their cards',
+        description:
+          'A card says what the model is for, its inputs, how it was trained, its scores, and what it must not be used for.',
+        tags: ['models'],
+        response: { type: 'object', required: ['items'], properties: { items: ITEMS } },
+      },
       async handler(ctx: Context<{ name: string }>) {
         const { name } = ctx.params;
         const [items, cards] = await Promise.all([this.items(name), cardsOf(this.parts.sql, name)]);
@@ -89,15 +112,15 @@ const models: PartsSchema<Models> = {
       params: { name: NAME, version: VERSION, reason: REASON },
       openapi: {
         summary: 'Put a version live',
-        description: 'The one before is retired, and a rollback goes back to it. What it was asked it still answers.',
+        description: `The one before is retired, and a rollback goes back to it. What it was asked it still answers. ${TRIED}`,
         tags: ['models'],
         bodyExample: { version: '1.1.0', reason: 'better on the cells left out' },
         response: CHANGED,
       },
       async handler(ctx: Changing<{ version: string }>) {
         const { name, version, reason = 'promoted' } = ctx.params;
-        await promote(this.parts.sql, name, version, { by: byOf(ctx), reason });
-        return { items: await this.changed(name) };
+        const change = { by: byOf(ctx), reason };
+        return this.change(name, (tried) => promote(this.parts.sql, name, version, change, tried));
       },
     },
 
@@ -107,16 +130,14 @@ const models: PartsSchema<Models> = {
       params: { name: NAME, version: { ...VERSION, nullable: true } },
       openapi: {
         summary: 'Let a version run beside the live one, unseen',
-        description:
-          'What it would have said is compared (`twinmesh_inference_shadow_difference`) and goes nowhere else. Null: none does any more.',
+        description: `What it would have said is compared (\`twinmesh_inference_shadow_difference\`) and goes nowhere else. Null: none does any more. ${TRIED}`,
         tags: ['models'],
         bodyExample: { version: '1.1.0' },
         response: CHANGED,
       },
       async handler(ctx: Changing<{ version: string | null }>) {
         const { name, version } = ctx.params;
-        await shadow(this.parts.sql, name, version);
-        return { items: await this.changed(name) };
+        return this.change(name, (tried) => shadow(this.parts.sql, name, version, tried));
       },
     },
 
@@ -126,33 +147,22 @@ const models: PartsSchema<Models> = {
       params: { name: NAME, reason: REASON },
       openapi: {
         summary: 'Back to the version before the live one',
+        description: TRIED,
         tags: ['models'],
         bodyExample: { reason: 'too many false alarms' },
         response: CHANGED,
       },
       async handler(ctx: Changing<unknown>) {
         const { name, reason = 'rolled back' } = ctx.params;
-        await rollback(this.parts.sql, name, { by: byOf(ctx), reason });
-        return { items: await this.changed(name) };
+        const change = { by: byOf(ctx), reason };
+        return this.change(name, (tried) => rollback(this.parts.sql, name, change, tried));
       },
     },
   },
 
   methods: {
-    /** Asks every node that runs models; one that does not answer is left out. */
-    async askNodes<T>(action: string, timeout: number): Promise<T[]> {
-      const known = this.broker.registry.getNodeList({ onlyAvailable: true, withServices: true }) as unknown as {
-        id: string;
-        services?: { name: string }[];
-      }[];
-      const asked = known
-        .filter(({ services }) => services?.some(({ name }) => name === 'inference'))
-        .map(({ id }) => this.broker.call<T, object>(action, {}, { nodeID: id, timeout }).catch(() => null));
-      return (await Promise.all(asked)).filter((answer) => answer !== null) as T[];
-    },
-
-    nodes(): Promise<InferenceNode[]> {
-      return this.askNodes<InferenceNode>('inference.status', ASK_MS);
+    async nodes(): Promise<InferenceNode[]> {
+      return (await askInference<InferenceNode>(this.broker, 'inference.status', {}, ASK_MS)).answers;
     },
 
     async items(name: string): Promise<ModelItem[]> {
@@ -160,11 +170,16 @@ const models: PartsSchema<Models> = {
       return registered.map((model) => modelItem(model, nodes));
     },
 
-    /** Tells the nodes, and answers how things are then: which of them have loaded it, and which refuse. */
-    async changed(name: string): Promise<ModelItem[]> {
+    /** Lets the version be tried, tells the nodes, and answers how things are then: which have loaded it, which refuse. */
+    async change(name: string, work: (tried: Tried) => Promise<unknown>): Promise<Trial & { items: ModelItem[] }> {
+      // nothing to try: the shadow ends
+      let trial: Trial = { checked: true, note: null };
+      await work(async (version) => {
+        trial = await tryVersion(this.broker, version);
+      });
       void this.broker.broadcast('models.changed', { name });
-      await this.askNodes<void>('inference.refresh', REFRESH_MS);
-      return this.items(name);
+      await askInference<void>(this.broker, 'inference.refresh', {}, REFRESH_MS);
+      return { items: await this.items(name), ...trial };
     },
   },
 };

@@ -47,6 +47,7 @@ const nodes: PartsSchema<Nodes> = {
       role: 'viewer',
       openapi: {
         summary: 'Nodes of the mesh, and who owns how many shards',
+        description: 'Each node is asked; one that does not answer and still owns shards is `silent`.',
         tags: ['nodes'],
         response: listOf(NODE_SCHEMA),
       },
@@ -92,7 +93,12 @@ const nodes: PartsSchema<Nodes> = {
       rest: 'POST /api/v1/nodes/:node/undrain',
       role: 'admin',
       params: { node: NODE },
-      openapi: { summary: 'Let a drained node take its share again', tags: ['nodes'], response: { type: 'object' } },
+      openapi: {
+        summary: 'Let a drained node take its share again',
+        description: 'It claims shards from now on; the others hand over what is its share.',
+        tags: ['nodes'],
+        response: { type: 'object' },
+      },
       async handler(ctx: Context<{ node: string }>) {
         await this.tell(ctx.params.node, 'nodes.fill');
         return { node: ctx.params.node, state: 'running' };

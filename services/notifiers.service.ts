@@ -1,11 +1,14 @@
 import { resolve } from 'node:path';
 import type { Context } from 'moleculer';
+import { sleep } from '../actors/protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import type { DriftTold } from './drift/message.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
 import { TWIN_ID } from './history/span-params.ts';
 import { notificationMetrics } from './metrics/notifications.ts';
+import { driftTidings } from './notify/drift-notice.ts';
 import { listNotifications, type NotificationQuery, queueStates } from './notify/list.ts';
 import { Notifying } from './notify/notifying.ts';
 
@@ -15,7 +18,11 @@ import { Notifying } from './notify/notifying.ts';
  */
 interface Own {
   notifying: Notifying | undefined;
+  stopped: boolean;
 }
+
+/** Pauses between tries to write down that a model drifts: nobody says it again. */
+const TRY_AGAIN_MS = [200, 1_000, 5_000, 20_000, 60_000];
 
 const MAYBE_TEXT = { type: ['string', 'null'] };
 const NOTIFIER = {
@@ -142,14 +149,40 @@ const notifiers: PartsSchema<Own> = {
         twinId: { ...TWIN_ID, optional: true },
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Notifications, newest first', tags: ['notifiers'], response: listOf(NOTIFICATION) },
+      openapi: {
+        summary: 'Notifications, newest first',
+        description:
+          'What receivers were told, what waits, what was given up (`dead`) and what was over before it was told (`dropped`).',
+        tags: ['notifiers'],
+        response: listOf(NOTIFICATION),
+      },
       handler(ctx: Context<NotificationQuery>) {
         return listNotifications(this.parts.sql, ctx.params);
       },
     },
   },
 
+  events: {
+    /** Of all nodes with notifiers one is told. */
+    async 'drift.told'(ctx: Context<DriftTold>) {
+      const { clock, logger } = this.parts;
+      const tidings = driftTidings(ctx.params);
+      for (let tries = 0; !this.stopped; tries++) {
+        try {
+          return await this.notifying?.tell([tidings]);
+        } catch (err) {
+          const pauseMs = TRY_AGAIN_MS[tries];
+          const { model, input } = ctx.params;
+          logger.warn({ part: 'notify', err, model, input, pauseMs }, 'that a model drifts was not written down yet');
+          if (pauseMs === undefined) return;
+          await sleep(clock, pauseMs);
+        }
+      }
+    },
+  },
+
   async started() {
+    this.stopped = false;
     const { settings, sql, clock, logger, metrics, host } = this.parts;
     if (settings.notifiersFile === null) return;
     const counts = notificationMetrics(metrics.registry, () =>
@@ -172,6 +205,7 @@ const notifiers: PartsSchema<Own> = {
   },
 
   async stopped() {
+    this.stopped = true;
     await this.notifying?.stop();
   },
 };

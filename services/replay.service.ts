@@ -100,7 +100,12 @@ const replay: PartsSchema<Replay> = {
         model: { type: 'string', max: 48, optional: true, description: 'Only of this model.', example: 'machine-rul' },
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Rescorings of history, newest first', tags: ['models'], response: listOf(RESCORE_ITEM) },
+      openapi: {
+        summary: 'Rescorings of history, newest first',
+        description: 'With how far each is, and what it came to.',
+        tags: ['models'],
+        response: listOf(RESCORE_ITEM),
+      },
       handler(ctx: Context<{ model?: string; limit: number; cursor?: string }>) {
         return listRescores(this.parts.sql, { ...ctx.params, nowMs: this.parts.clock.now() });
       },
@@ -112,6 +117,8 @@ const replay: PartsSchema<Replay> = {
       params: { id: ID, ...PAGE_PARAMS },
       openapi: {
         summary: 'One rescoring, with a page of its differences',
+        description:
+          'Differences are alerts, anomalies and maintenance that the other version would have gained, lost, or moved in time.',
         tags: ['models'],
         response: {
           ...RESCORE_ITEM,
@@ -156,6 +163,7 @@ const replay: PartsSchema<Replay> = {
       params: { id: ID },
       openapi: {
         summary: 'End a rescoring that runs on this node',
+        description: '`cancelled` is false where the node that answers does not run it, or it has ended.',
         tags: ['models'],
         response: { type: 'object', required: ['cancelled'], properties: { cancelled: { type: 'boolean' } } },
       },

@@ -1,11 +1,12 @@
 import type { TimerHandle } from '../actors/protocol/clock.ts';
 import { DAY_MS, floorTo, HOUR_MS } from '../actors/store/queries/span.ts';
-import { type Round, retain, retainJournal, rollUp } from '../actors/store/queries/upkeep.ts';
+import { type Round, retain, retainEnded, retainJournal, rollUp } from '../actors/store/queries/upkeep.ts';
 import { isElected } from '../mixins/elected.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 
 /**
- * Keeps rollups up to date and, where HISTORY_RETENTION_DAYS is set, history short, in the background.
+ * Keeps rollups up to date and, where HISTORY_RETENTION_DAYS is set, history short, in the background; and what is on record of
+ * ended work as short as WORK_RETENTION_DAYS says.
  *
  *  1. The first by name of the nodes that can does it. Should two think so, or the owner change half way, the number that each step
  *     takes lets only one of them write (rollup.ts U2).
@@ -21,8 +22,10 @@ interface Rollups {
   stopping: AbortController;
   running: Promise<Round> | undefined;
   retainedAt: number;
+  endedAt: number;
   round(): Promise<Round>;
   work(): Promise<Round>;
+  dropEnded(): Promise<Round>;
   next(afterMs: number): void;
 }
 
@@ -79,7 +82,20 @@ const rollups: PartsSchema<Rollups> = {
         if (!add(await retainJournal(sql, clock, { keepMs, signal }))) return done;
         this.retainedAt = clock.monotonic();
       }
+      if (!add(await this.dropEnded())) return done;
       return { ...done, complete: true };
+    },
+
+    async dropEnded() {
+      const { sql, clock, settings, logger } = this.parts;
+      const keepMs = settings.workRetentionDays * DAY_MS;
+      if (keepMs === 0 || clock.monotonic() - this.endedAt < RETAIN_EVERY_MS)
+        return { complete: true, steps: 0, rows: 0 };
+      const round = await retainEnded(sql, clock, { keepMs, signal: this.stopping.signal });
+      if (round.complete) this.endedAt = clock.monotonic();
+      if (round.owed > 0)
+        logger.warn({ part: 'rollups', runs: round.owed }, 'runs of training went that MLflow never took');
+      return round;
     },
 
     next(afterMs: number) {
@@ -103,6 +119,7 @@ const rollups: PartsSchema<Rollups> = {
   async started() {
     this.stopping = new AbortController();
     this.retainedAt = Number.NEGATIVE_INFINITY;
+    this.endedAt = Number.NEGATIVE_INFINITY;
     this.next(FIRST_AFTER_MS);
   },
 

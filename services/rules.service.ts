@@ -63,7 +63,12 @@ const rules: PartsSchema<Rules> = {
       rest: 'GET /api/v1/rules',
       role: 'viewer',
       params: { kind: { ...KIND, optional: true } },
-      openapi: { summary: 'Rules in force', tags: ['rules'], response: listOf(RULE) },
+      openapi: {
+        summary: 'Rules in force',
+        description: 'Those of the kinds, with what operators have changed of them; `override` is the difference.',
+        tags: ['rules'],
+        response: listOf(RULE),
+      },
       async handler(ctx: Context<{ kind?: string }>) {
         const { kinds, sql } = this.parts;
         const { kind } = ctx.params;

@@ -31,7 +31,12 @@ const sensors: PartsSchema<Sensors> = {
       rest: 'GET /api/v1/sensors/latest',
       role: 'viewer',
       params: PAGE_PARAMS,
-      openapi: { summary: 'The newest values of every mote', tags: ['sensors'], response: listOf(READING_SCHEMA) },
+      openapi: {
+        summary: 'The newest values of every mote',
+        description: 'One item a mote that has sent something; a metric that it has never sent is null.',
+        tags: ['sensors'],
+        response: listOf(READING_SCHEMA),
+      },
       async handler(ctx: Context<PageParams>) {
         const kind = this.parts.kinds.get(MOTE);
         const page = await listTwins(this.parts.sql, { ...ctx.params, kind: MOTE, filter: 'exists(at)' });
@@ -43,7 +48,12 @@ const sensors: PartsSchema<Sensors> = {
       rest: 'GET /api/v1/sensors/:mote_id/latest',
       role: 'viewer',
       params: { mote_id: MOTE_ID },
-      openapi: { summary: 'The newest values of a mote', tags: ['sensors'], response: READING_SCHEMA },
+      openapi: {
+        summary: 'The newest values of a mote',
+        description: 'A metric that it has never sent is null.',
+        tags: ['sensors'],
+        response: READING_SCHEMA,
+      },
       async handler(ctx: Context<{ mote_id: string }>) {
         const kind = this.parts.kinds.get(MOTE);
         const twinId = moteTwinId(ctx.params.mote_id);
@@ -56,7 +66,12 @@ const sensors: PartsSchema<Sensors> = {
       rest: 'GET /api/v1/sensors/readings',
       role: 'viewer',
       params: { mote_id: { ...MOTE_ID, optional: true }, ...START_END_PARAMS, ...PAGE_PARAMS },
-      openapi: { summary: 'Readings of motes, newest first', tags: ['sensors'], response: listOf(READING_SCHEMA) },
+      openapi: {
+        summary: 'Readings of motes, newest first',
+        description: 'A reading has the metrics it came with; the others are null.',
+        tags: ['sensors'],
+        response: listOf(READING_SCHEMA),
+      },
       async handler(ctx: Context<{ mote_id?: string } & StartEndParams & PageParams>) {
         const kind = this.parts.kinds.get(MOTE);
         const { mote_id: id, limit, cursor } = ctx.params;
@@ -110,7 +125,13 @@ const sensors: PartsSchema<Sensors> = {
       rest: 'GET /api/v1/motes',
       role: 'viewer',
       params: PAGE_PARAMS,
-      openapi: { summary: 'The motes there are', tags: ['sensors'], response: listOf(MOTE_SCHEMA) },
+      openapi: {
+        summary: 'The motes there are',
+        description:
+          'By id, with health and when each was last heard; a page is as fresh as the summaries, about a second.',
+        tags: ['sensors'],
+        response: listOf(MOTE_SCHEMA),
+      },
       async handler(ctx: Context<PageParams>) {
         this.parts.kinds.get(MOTE);
         const page = await listTwins(this.parts.sql, { ...ctx.params, kind: MOTE });
@@ -122,7 +143,12 @@ const sensors: PartsSchema<Sensors> = {
       rest: 'GET /api/v1/motes/:mote_id',
       role: 'viewer',
       params: { mote_id: MOTE_ID },
-      openapi: { summary: 'One mote, with its newest values', tags: ['sensors'], response: MOTE_SCHEMA },
+      openapi: {
+        summary: 'One mote, with its newest values',
+        description: 'Its committed state. `not_found` for a mote that nothing was ever heard of.',
+        tags: ['sensors'],
+        response: MOTE_SCHEMA,
+      },
       async handler(ctx: Context<{ mote_id: string }>) {
         const kind = this.parts.kinds.get(MOTE);
         const id = ctx.params.mote_id;

@@ -1,15 +1,15 @@
 import type { Readable } from 'node:stream';
 import type { Context } from 'moleculer';
 import type { Entry } from '../actors/protocol/entry.ts';
-import type { TwinEvent } from '../actors/protocol/event.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { deadLetterFeed } from './dead-letters/feed.ts';
 import { FILTER_PARAMS } from './dead-letters/filter-params.ts';
 import type { LetterFilter } from './dead-letters/letters.ts';
+import { DATA_DRIFT, type DriftTold, driftView } from './drift/message.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { SSE_HEADERS } from './gateway/sse.ts';
 import { EVENT_TYPE } from './twins/event-type.ts';
-import { type EventSource, fleetStream, type Mark } from './twins/fleet-stream.ts';
+import { type Aside, type EventSource, fleetStream, type Mark } from './twins/fleet-stream.ts';
 import { RemoteTwins } from './twins/remote-twin.ts';
 import { type StreamedHost, twinStream } from './twins/twin-stream.ts';
 
@@ -23,6 +23,7 @@ interface Streams {
   remote: RemoteTwins | undefined;
   source: EventSource;
   marked: Set<(marks: readonly Mark[]) => void>;
+  aside: Set<(aside: Aside) => void>;
   letters: Set<() => void>;
 }
 
@@ -63,13 +64,13 @@ const service: PartsSchema<Streams> = {
           pattern: new RegExp(`^${EVENT_TYPE}(,${EVENT_TYPE}){0,20}$`),
           optional: true,
           description: 'Types, or the parts before their dots, separated by commas.',
-          example: 'alert,anomaly.detected',
+          example: 'alert,anomaly.detected,data.drift',
         },
       },
       openapi: {
         summary: 'Events of the whole fleet, live',
         description:
-          'Server-sent events. `Last-Event-ID` resumes without a gap; `event: reset` says that events have expired.',
+          'Server-sent events. `Last-Event-ID` resumes without a gap; `event: reset` says that events have expired. `data.drift` (an input of a live model begins or ceases to drift) belongs to no twin: it has no id, and is not sent again after a resume.',
         tags: ['twins'],
         stream: 'sse',
       },
@@ -116,6 +117,11 @@ const service: PartsSchema<Streams> = {
     'dead-letters.stored'() {
       for (const listener of this.letters ?? []) listener();
     },
+    /** Every node is told, and tells its own readers. */
+    'drift.changed'(ctx: Context<DriftTold>) {
+      const aside = { type: DATA_DRIFT, kind: ctx.params.kind, data: driftView(ctx.params) };
+      for (const listener of this.aside ?? []) listener(aside);
+    },
     'events.committed'(ctx: Context<{ marks: Mark[] }>) {
       if (ctx.nodeID === this.broker.nodeID && this.parts.hosts) return;
       for (const listener of this.marked) listener(ctx.params.marks);
@@ -125,12 +131,17 @@ const service: PartsSchema<Streams> = {
   async started() {
     const { hosts, directory, clock, settings } = this.parts;
     this.marked = new Set();
+    this.aside = new Set();
     this.letters = new Set();
     this.source = {
-      onEvents: (listener: (events: TwinEvent[]) => void) => (hosts ? this.parts.host.onEvents(listener) : () => {}),
+      onEvents: (listener) => (hosts ? this.parts.host.onEvents(listener) : () => {}),
       onMarks: (listener) => {
         this.marked.add(listener);
         return () => void this.marked.delete(listener);
+      },
+      onAsides: (listener) => {
+        this.aside.add(listener);
+        return () => void this.aside.delete(listener);
       },
     };
     if (directory === null) {

@@ -3,41 +3,48 @@ import { fileURLToPath } from 'node:url';
 import type { Cron } from 'croner';
 import type { Context } from 'moleculer';
 import type { TimerHandle } from '../actors/protocol/clock.ts';
-import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
+import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { Mlflow } from '../mixins/mlflow.ts';
 import type { ObjectStore } from '../mixins/object-store.ts';
 import { openObjects } from '../mixins/objects.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
+import { whyNoPython } from '../models/training/python.ts';
 import { trainableModels } from '../models/training/training.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, MAYBE_TIME, PAGE_PARAMS, TEXT, TIME } from './gateway/list-schema.ts';
-import { listModels, promote, TRAINED } from './models/register.ts';
+import { listModels, TRAINED } from './models/register.ts';
+import { tryVersion } from './models/trial.ts';
+import { AbleNodes } from './training/able-nodes.ts';
 import { fetchVersion } from './training/artifacts.ts';
+import { Burial } from './training/burial.ts';
 import { settle } from './training/mlflow-outbox.ts';
 import {
-  beatJob,
-  buryJobs,
   buryOwn,
   cancelJob,
   claimJob,
-  endJob,
   enqueue,
+  giveUpWaiting,
+  isWaiting,
   type Job,
   type JobStatus,
   jobOf,
   listJobs,
+  tellWaiting,
 } from './training/queue.ts';
 import { cronOf } from './training/schedule.ts';
 import { trainCandidate } from './training/training-run.ts';
+import { workOn } from './training/work.ts';
 
 /**
- * Training as jobs: asked for over HTTP, by schedule or by drift; done by one of the inference nodes, one at a time on each; its
- * result is a candidate, which goes live only when somebody says so or MODEL_PROMOTION does.
+ * Training as jobs: asked for over HTTP, by schedule or by drift; done by one of the inference nodes that can (able-nodes.ts), one at
+ * a time on each; its result is a candidate, which goes live only when somebody says so or MODEL_PROMOTION does.
  */
 const LOOK_MS = 2_000;
-const BEAT_MS = 5_000;
 const HOUSEKEEPING_MS = 15_000;
 const DRIFT_PAUSE_H = 24;
+const ASK_MS = 5_000;
+/** So long a job waits for a node that can train and is away, as one is that restarts. */
+const ABLE_PATIENCE_MS = 120_000;
 const BUILT_IN = fileURLToPath(new URL('../models/', import.meta.url));
 const TRAINING = 'training';
 
@@ -69,13 +76,17 @@ interface Training {
   roots: string[];
   objects: ObjectStore | null;
   mlflow: Mlflow | null;
+  able: AbleNodes;
+  burial: Burial;
   running: { id: string; abort: AbortController; done: Promise<void> } | null;
   every(ms: number, work: () => Promise<void>): void;
   look(): Promise<void>;
+  leaveToOthers(why: string): Promise<void>;
+  othersWhy(): Promise<(string | null)[]>;
   lookSoon(): void;
   housekeeping(): Promise<void>;
   work(job: Job, abort: AbortController): Promise<void>;
-  end(job: Job, status: 'done' | 'failed', message: string, result: Record<string, unknown> | null): Promise<void>;
+  bury(): Promise<void>;
   ask(name: string, by: string, params: Record<string, unknown>): Promise<Job>;
 }
 
@@ -127,7 +138,12 @@ const training: PartsSchema<Training> = {
         name: { type: 'string', max: 48, optional: true, description: 'Only of this model.' },
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Jobs, newest first', tags: ['models'], response: listOf(JOB) },
+      openapi: {
+        summary: 'Jobs, newest first',
+        description: 'Of all nodes: trainings that wait, run, or have ended.',
+        tags: ['models'],
+        response: listOf(JOB),
+      },
       handler(ctx: Context<{ status?: JobStatus; name?: string; limit: number; cursor?: string }>) {
         return listJobs(this.parts.sql, ctx.params);
       },
@@ -137,9 +153,22 @@ const training: PartsSchema<Training> = {
       rest: 'GET /api/v1/jobs/:id',
       role: 'viewer',
       params: { id: ID },
-      openapi: { summary: 'One job: how far it is, how it ended', tags: ['models'], response: JOB },
+      openapi: {
+        summary: 'One job: how far it is, how it ended',
+        description: 'A training that is done names the version it made, and how it does beside the live one.',
+        tags: ['models'],
+        response: JOB,
+      },
       handler(ctx: Context<{ id: string }>) {
         return jobOf(this.parts.sql, ctx.params.id);
+      },
+    },
+
+    /** Why this node cannot train; null where it can. Asked by the others. */
+    why: {
+      visibility: 'public',
+      handler() {
+        return this.able.why();
       },
     },
 
@@ -147,7 +176,12 @@ const training: PartsSchema<Training> = {
       rest: 'DELETE /api/v1/jobs/:id',
       role: 'admin',
       params: { id: ID },
-      openapi: { summary: 'Cancel a job', tags: ['models'], response: JOB },
+      openapi: {
+        summary: 'Cancel a job',
+        description: 'One that waits never begins; one that runs is broken off. One that has ended answers `conflict`.',
+        tags: ['models'],
+        response: JOB,
+      },
       async handler(ctx: Context<{ id: string }, CallMeta>) {
         const job = await cancelJob(this.parts.sql, ctx.params.id, ctx.meta.user?.name ?? 'inside');
         if (this.running?.id === job.id) this.running.abort.abort();
@@ -184,6 +218,10 @@ const training: PartsSchema<Training> = {
     async look() {
       const { sql, settings } = this.parts;
       if (this.stopped || this.running !== null) return;
+      if (!(await isWaiting(sql, TRAINING))) return this.able.nothingWaits();
+      const why = await this.able.why();
+      if (why !== null) return this.leaveToOthers(why);
+      if (this.stopped || this.running !== null) return;
       const abort = new AbortController();
       const running = { id: '', abort, done: Promise.resolve() };
       this.running = running;
@@ -205,81 +243,60 @@ const training: PartsSchema<Training> = {
       this.lookSoon();
     },
 
+    async leaveToOthers(why: string) {
+      const { sql, logger } = this.parts;
+      const judgement = await this.able.judge();
+      if (this.stopped || judgement === 'wait') return;
+      const message = `No node that is here can train; ${this.broker.nodeID}: ${why}`;
+      if (judgement === 'nobody') return tellWaiting(sql, TRAINING, `It waits for a node that can train. ${message}`);
+      for (const job of await giveUpWaiting(sql, TRAINING, message))
+        logger.warn({ part: 'training', job: job.id, model: job.name, reason: why }, 'no node can train');
+    },
+
+    async othersWhy() {
+      const known = this.broker.registry.getServiceList({ onlyAvailable: true }) as { name: string; nodeID: string }[];
+      const others = known.filter(({ name, nodeID }) => name === TRAINING && nodeID !== this.broker.nodeID);
+      return Promise.all(
+        others.map(({ nodeID }) =>
+          this.broker.call<string | null, object>('training.why', {}, { nodeID, timeout: ASK_MS }).catch(() => null),
+        ),
+      );
+    },
+
     lookSoon() {
       this.look().catch((err: unknown) => {
         if (!this.stopped) this.parts.logger.warn({ part: 'training', err }, 'jobs could not be looked at');
       });
     },
 
-    async work(job: Job, abort: AbortController) {
+    work(job: Job, abort: AbortController) {
       const { sql, clock, settings, logger } = this.parts;
-      const log = logger.child({ part: 'training', job: job.id, model: job.name });
-      let told: [number, string] = [0, 'starting'];
-      const beat = async () => {
-        const isOurs = await beatJob(sql, job.id, settings.nodeId, ...told).catch(() => true);
-        if (!isOurs) abort.abort();
-      };
-      let timer: TimerHandle | undefined;
-      const beating = () => {
-        timer = clock.after(BEAT_MS, () => void beat().finally(() => !abort.signal.aborted && beating()));
-      };
-      beating();
-      log.info('training');
-      try {
-        const { card, folder, comparison, live } = await trainCandidate({
-          sql,
-          model: job.name,
-          roots: this.roots,
-          objects: this.objects,
-          signal: abort.signal,
-          onProgress: (fraction, text) => {
-            const before = told;
-            told = [fraction, text];
-            if (before[1] !== text) void beat();
-          },
-        });
-        const wanted = job.params.promote ?? settings.modelPromotion === 'better';
-        const promoted = wanted === true && (comparison.better === true || live === null);
-        if (promoted) {
-          const reason = live === null ? 'none was live' : `better than ${live} on ${comparison.judgedOn}`;
-          await promote(sql, job.name, card.version, { by: `job ${job.id}`, reason }).catch((error) => {
-            // the first of its name goes live by itself as soon as a node finds it
-            if (!(error instanceof TwinmeshError && error.code === 'conflict')) throw error;
-          });
-        }
-        void this.broker.broadcast('models.changed', { name: job.name });
-        const result = {
-          version: card.version,
-          folder,
-          live,
-          promoted,
-          better: comparison.better,
-          comparison,
-          scores: card.scores,
-          training: card.training,
-        };
-        await this.end(job, 'done', `${job.name}@${card.version} is ${promoted ? 'live' : 'a candidate'}`, result);
-        log.info({ version: card.version, promoted, better: comparison.better }, 'trained');
-      } catch (error) {
-        log.warn({ err: error }, 'training failed');
-        await this.end(job, 'failed', messageOf(error), null).catch((err: unknown) =>
-          log.warn({ err }, 'its end was lost'),
-        );
-      } finally {
-        timer?.cancel();
-        abort.abort();
-      }
+      const { roots, objects } = this;
+      return workOn({
+        sql,
+        clock,
+        logger: logger.child({ part: 'training', job: job.id, model: job.name }),
+        node: settings.nodeId,
+        job,
+        abort,
+        promotesBetter: settings.modelPromotion === 'better',
+        toMlflow: this.mlflow !== null,
+        train: (how) => trainCandidate({ ...how, model: job.name, python: settings.trainingPython, roots, objects }),
+        tried: async (version) => {
+          await tryVersion(this.broker, version);
+        },
+        onChanged: () => void this.broker.broadcast('models.changed', { name: job.name }),
+      });
     },
 
-    async end(job: Job, status: 'done' | 'failed', message: string, result: Record<string, unknown> | null) {
-      const { sql, settings } = this.parts;
-      await endJob(sql, job.id, settings.nodeId, { status, message, result, toMlflow: this.mlflow !== null });
+    async bury() {
+      for (const job of await this.burial.look(this.parts.sql))
+        this.parts.logger.warn({ part: 'training', job: job.id, model: job.name }, 'the node of a job has died');
     },
 
     async housekeeping() {
-      const { sql, logger } = this.parts;
+      const { sql, clock, logger } = this.parts;
       const log = logger.child({ part: 'training' });
-      for (const job of await buryJobs(sql)) log.warn({ job: job.id, model: job.name }, 'the node of a job has died');
       if (this.objects !== null) {
         const [, own] = this.roots;
         for (const { name, version, source } of await listModels(sql)) {
@@ -290,7 +307,7 @@ const training: PartsSchema<Training> = {
         }
       }
       if (this.mlflow !== null)
-        await settle(sql, this.mlflow, (err) => log.warn({ err }, 'MLflow takes no runs; they wait'));
+        await settle(sql, clock, this.mlflow, (err) => log.warn({ err }, 'MLflow takes no runs; they wait'));
     },
 
     every(ms: number, work: () => Promise<void>) {
@@ -310,7 +327,7 @@ const training: PartsSchema<Training> = {
   },
 
   async started() {
-    const { settings, sql, logger } = this.parts;
+    const { settings, sql, logger, clock } = this.parts;
     this.stopped = false;
     this.cron = cronOf(settings.trainingSchedule, async () => {
       // all nodes ask at once, and get the same job
@@ -321,11 +338,19 @@ const training: PartsSchema<Training> = {
     });
     this.timers = [];
     this.running = null;
+    this.burial = new Burial(clock);
+    this.able = new AbleNodes({
+      clock,
+      why: () => whyNoPython(settings.trainingPython),
+      askOthers: () => this.othersWhy(),
+      patienceMs: settings.natsUrl === null ? 0 : ABLE_PATIENCE_MS,
+    });
     this.roots = [BUILT_IN, resolve(settings.modelsDir ?? join(settings.dataDir, 'models'))];
     this.objects = settings.s3Endpoint === null ? null : openObjects(settings);
     this.mlflow = settings.mlflowUrl === null ? null : new Mlflow(settings.mlflowUrl);
     await buryOwn(sql, TRAINING, settings.nodeId);
     this.every(LOOK_MS, () => this.look());
+    this.every(HOUSEKEEPING_MS, () => this.bury());
     this.every(HOUSEKEEPING_MS, () => this.housekeeping());
   },
 

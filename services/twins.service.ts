@@ -135,7 +135,12 @@ const twins: PartsSchema<Twins> = {
         },
         ...PAGE_PARAMS,
       },
-      openapi: { summary: 'Events of a twin, newest first', tags: ['twins'], response: listOf(EVENT_SCHEMA) },
+      openapi: {
+        summary: 'Events of a twin, newest first',
+        description: 'In the order of its journal. Events expire with HISTORY_RETENTION_DAYS.',
+        tags: ['twins'],
+        response: listOf(EVENT_SCHEMA),
+      },
       handler(ctx: TwinContext<{ twinId: string; type?: string; limit: number; cursor?: string }>) {
         const { twinId, ...filter } = ctx.params;
         return twinEvents(this.parts.sql, twinId, filter);
@@ -181,6 +186,7 @@ const twins: PartsSchema<Twins> = {
       },
       openapi: {
         summary: 'Record work that was done',
+        description: 'Becomes an entry of the journal and the event `maintenance.recorded`.',
         tags: ['commands'],
         bodyExample: { work: 'bearing replaced', details: { part: '6204-2RS', hours: 1.5 } },
         maxBodyBytes: 65_536,
@@ -225,7 +231,13 @@ const twins: PartsSchema<Twins> = {
       rest: 'PUT /api/v1/twins/:twinId',
       role: 'operator',
       params: { twinId: TWIN_ID },
-      openapi: { summary: 'Put a retired twin back into service', tags: ['commands'], response: RESULT_SCHEMA },
+      openapi: {
+        summary: 'Put a retired twin back into service',
+        description:
+          'It accepts readings and commands again, with the state it had. A twin that is not retired answers `conflict`.',
+        tags: ['commands'],
+        response: RESULT_SCHEMA,
+      },
       handler(ctx: TwinContext<{ twinId: string }>) {
         return this.command(ctx, ctx.params.twinId, { ...headerOf(ctx.meta), name: 'restore' });
       },
@@ -237,6 +249,8 @@ const twins: PartsSchema<Twins> = {
       params: { id: ALERT_ID, note: NOTE },
       openapi: {
         summary: 'Acknowledge an alert: somebody is on it',
+        description:
+          'Of an alert that stands. It goes on to stand until the condition clears or it is resolved; escalation of notifications ends.',
         tags: ['alerts'],
         bodyExample: { note: 'on my way' },
         response: RESULT_SCHEMA,
@@ -254,6 +268,8 @@ const twins: PartsSchema<Twins> = {
       params: { id: ALERT_ID, note: NOTE },
       openapi: {
         summary: 'Resolve an alert',
+        description:
+          'Of an alert that stands: it ends now, whatever the values say. The rule raises another one when its condition begins anew and the cooldown is over.',
         tags: ['alerts'],
         bodyExample: { note: 'fan cleaned' },
         response: RESULT_SCHEMA,
@@ -275,6 +291,7 @@ const twins: PartsSchema<Twins> = {
       },
       openapi: {
         summary: 'Silence an alert for a while',
+        description: 'Of an alert that stands. It stays raised; escalation of notifications waits until then.',
         tags: ['alerts'],
         bodyExample: { until: '2026-01-01T06:00:00Z', note: 'until the night shift ends' },
         response: RESULT_SCHEMA,

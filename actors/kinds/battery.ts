@@ -129,12 +129,15 @@ export default defineTwin({
         ],
         ...['current.1m.mean', 'current.5m.mean', 'temperature.1m.mean', 'voltage.1m.slope', 'voltage.5m.slope'],
       ],
+      // a pack that reports no health cannot be told it: the charge it holds is known, the charge it held when new is not
+      needs: ['soh'],
       everyMs: 5_000,
       minReadings: 5,
     },
     rul: {
       model: 'battery-rul',
       inputs: [...REPORTED, 'soh.90d.mean', 'cycles.90d.mean', 'fade', 'soh.90d.panes', 'cycles.90d.panes'],
+      needs: ['soh', 'cycles'],
       everyMs: 5_000,
       minReadings: 5,
       maintenance: {
@@ -167,6 +170,7 @@ export default defineTwin({
         ],
         ...['resistance_5m', 'resistance_1h'],
       ],
+      needs: ['soc', 'voltage', 'current', 'temperature', 'power'],
       everyMs: 5_000,
       minReadings: 10,
     },

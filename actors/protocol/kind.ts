@@ -94,7 +94,7 @@ export interface ModelUse {
    *   `<name>`                 one of `features` of the kind
    */
   inputs: readonly string[];
-  /** Asked again when so much event time and so much received time has passed since the state it was last asked about. */
+  /** Asked again when so much event time has passed since the state it was last answered about. */
   everyMs: number;
   /** Metrics that must have a value, and readings the twin must have folded, before it is asked. Default: those the inputs name; 1. */
   needs?: readonly string[];

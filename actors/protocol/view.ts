@@ -56,8 +56,11 @@ export interface PredictionView extends Omit<Prediction, 'model' | 'at'> {
   stale: PredictionStale | null;
 }
 
-/** `overdue`: the twin has told more since than the answer may be old, and no newer answer has come. */
-export const PREDICTION_STALE_REASONS = ['inference down', 'overdue'] as const;
+/**
+ * `refused`: the model was asked since, and had no answer that stands. `overdue`: the twin has told more since than the answer
+ * may be old, and no newer answer has come.
+ */
+export const PREDICTION_STALE_REASONS = ['inference down', 'refused', 'overdue'] as const;
 
 export interface PredictionStale {
   reason: (typeof PREDICTION_STALE_REASONS)[number];

@@ -27,6 +27,8 @@ export class Activation {
   scheduledWake = 0;
   /** Bit per prediction that is being asked for, waits to be, or waits for its turn in a cut (asking.ts). */
   asking = 0;
+  /** By the index of a prediction: since when its model has no answer for this twin, wall time; null: every model has. */
+  refused: Map<number, number> | null = null;
   /** Leaves memory once the part that holds its snapshot has committed. */
   leaving: Part | null = null;
 

@@ -12,6 +12,8 @@ export interface Answer {
   readonly plan: PredictionPlan;
   /** Revision of the twin that was asked about. */
   readonly basedOn: number;
+  /** When the newest reading of that state was received. */
+  readonly heardAt: number;
   readonly prediction: Prediction;
 }
 
@@ -32,7 +34,7 @@ export function foldAnswers(shard: HostedShard, part: Part, context: FoldingCont
   const receivedAt = context.clock.now();
   const { answers } = shard;
   shard.answers = [];
-  for (const { activation, plan, basedOn, prediction } of answers) {
+  for (const { activation, plan, basedOn, heardAt, prediction } of answers) {
     const { state } = activation;
     activation.asking &= ~(1 << plan.index);
     if (shard.twins.get(activation.twinId) !== activation || state.n[H.RETIRED] === 1) {
@@ -45,7 +47,9 @@ export function foldAnswers(shard: HostedShard, part: Part, context: FoldingCont
         foldEntry(shard, part, activation, { type: 'tuning', revision: 0, receivedAt, tuning }, context);
       }
       const said = { name: plan.name, basedOn, prediction: { ...prediction } };
+      const before = part.events.length;
       foldEntry(shard, part, activation, { type: 'prediction', revision: 0, receivedAt, ...said }, context);
+      for (let i = before; i < part.events.length; i++) part.heardAt.set(part.events[i], heardAt);
     } catch (error) {
       asking.condemn(activation.twinId, plan.name);
       throw new Poisoned(null, activation.twinId, error);

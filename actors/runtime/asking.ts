@@ -59,6 +59,13 @@ interface Desk {
   failingSince: number | null;
 }
 
+/** The state of a twin when it was asked about: its revision, its newest reading as received, its event time. */
+interface AskedOf {
+  readonly basedOn: number;
+  readonly heardAt: number;
+  readonly at: number;
+}
+
 export class Asking {
   readonly counters: InferenceCounters = { asked: 0, answered: 0, refused: 0, dropped: 0, failed: 0, throttled: 0 };
   readonly #host: Host;
@@ -256,6 +263,7 @@ export class Asking {
   async #call(desk: Desk, asked: readonly Question[], request: PredictRequest): Promise<void> {
     const { clock, predictionDeadlineMs } = this.#host.options;
     const basedOn = asked.map(({ activation }) => activation.revision);
+    const heardAt = asked.map(({ activation }) => activation.state.n[H.RECEIVED]);
     desk.busy = true;
     try {
       const answer = await within(clock, this.#predict(request), predictionDeadlineMs);
@@ -266,7 +274,12 @@ export class Asking {
         throw new TwinmeshError('inference_down', `${desk.model} did not answer ${asked.length} rows with as many.`);
       this.#answered(desk);
       for (let i = 0; i < asked.length; i++)
-        this.#takeAnswer(desk, asked[i], basedOn[i], request.at[i], predictions[i]);
+        this.#takeAnswer(
+          desk,
+          asked[i],
+          { basedOn: basedOn[i], heardAt: heardAt[i], at: request.at[i] },
+          predictions[i],
+        );
       this.#host.signal();
     } catch (error) {
       this.#failed(desk, asked, error);
@@ -280,7 +293,7 @@ export class Asking {
     return this.#predictor!.predict(request);
   }
 
-  #takeAnswer(desk: Desk, question: Question, basedOn: number, at: number, raw: unknown): void {
+  #takeAnswer(desk: Desk, question: Question, { basedOn, heardAt, at }: AskedOf, raw: unknown): void {
     const { shard, activation, plan } = question;
     if (!isAlive(question)) {
       forget(question);
@@ -288,13 +301,21 @@ export class Asking {
       return;
     }
     const prediction = readPrediction(raw, desk.model, at, plan);
-    if (prediction === null) this.#refused(question);
-    else shard.answers.push({ activation, plan, basedOn, prediction });
+    if (prediction === null) {
+      this.#refused(question);
+      return;
+    }
+    activation.refused?.delete(plan.index);
+    shard.answers.push({ activation, plan, basedOn, heardAt, prediction });
   }
 
   #refused(question: Question): void {
     this.counters.refused++;
-    const { model } = question.plan.use;
+    const { index, use } = question.plan;
+    const { model } = use;
+    question.activation.refused ??= new Map();
+    const { refused } = question.activation;
+    if (!refused.has(index)) refused.set(index, this.#host.options.clock.now());
     // once a model: the counters say how often
     if (!this.#refusing.has(model)) {
       this.#refusing.add(model);
@@ -304,7 +325,7 @@ export class Asking {
         'a model has no answer for what it was asked; its twin is asked about again later, see twinmesh_inference_refused',
       );
     }
-    const pauseMs = Math.max(REFUSED_MS, question.plan.use.everyMs) * 2 ** Math.min(question.refusals++, 20);
+    const pauseMs = Math.max(REFUSED_MS, use.everyMs) * 2 ** Math.min(question.refusals++, 20);
     question.rank = this.#host.options.clock.monotonic() + Math.min(MAX_REFUSED_MS, pauseMs);
     this.#later.push(question);
   }

@@ -53,20 +53,18 @@ export function foldPrediction(state: TwinState, entry: PredictionEntry, out: Em
   if (judged !== undefined) for (const rule of judged) judge(state, rule, value, at, entry.receivedAt, out);
 }
 
-/** Whether enough has come since the state it was last answered for. */
+/** Whether enough event time has passed since the state it was last answered for. */
 export function isDue(state: TwinState, plan: PredictionPlan): boolean {
   const { n } = state;
   const p = plan.offset;
-  if (n[p + P.COUNT] === 0) return isDueSince(state, plan, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY);
-  return isDueSince(state, plan, n[p + P.AT], n[p + P.RECEIVED]);
+  return isDueSince(state, plan, n[p + P.COUNT] === 0 ? Number.NEGATIVE_INFINITY : n[p + P.AT]);
 }
 
-/** The same for whoever asks another one: since a state of this event time and received time. -Infinity: it was never asked. */
-export function isDueSince(state: TwinState, plan: PredictionPlan, at: number, receivedAt: number): boolean {
+/** The same for whoever asks another version: since a state of this event time. -Infinity: it was never asked. */
+export function isDueSince(state: TwinState, plan: PredictionPlan, at: number): boolean {
   const { n } = state;
   if (n[H.RETIRED] === 1 || n[H.ACCEPTED] < plan.minReadings) return false;
-  const { everyMs } = plan.use;
-  if (n[H.AT] - at < everyMs || n[H.RECEIVED] - receivedAt < everyMs) return false;
+  if (n[H.AT] - at < plan.use.everyMs) return false;
   for (let i = 0; i < plan.needs.length; i++) {
     const m = metricOffset(state, plan.needs[i]);
     if (m < 0 || n[m + M.COUNT] === 0) return false;

@@ -34,8 +34,11 @@ export interface TwinHost {
   journal(twinId: TwinId, afterRevision: number, limit: number): Promise<Entry[]>;
   /** Committed entries of one twin as they commit, in order; the return value ends it. */
   watch(twinId: TwinId, listener: (entries: Entry[]) => void): () => void;
-  /** Committed events of all twins of this node, in order within a shard. */
-  onEvents(listener: (events: TwinEvent[]) => void): () => void;
+  /**
+   * Committed events of all twins of this node, in order within a shard. `heardAt`: of those that follow from the answer of a
+   * model, when the newest reading it was asked about was received; `receivedAt` of the event is when the answer came.
+   */
+  onEvents(listener: TwinEventListener): () => void;
   /** Rules and lateness in force for a kind; each twin journals a change before its next fold. */
   setTuning(kind: string, tuning: Tuning): void;
   tuning(kind: string): Tuning;
@@ -45,6 +48,8 @@ export interface TwinHost {
   /** A sink gets every event at least once, in order of (shard, seq), and its cursor is part of the checkpoint. */
   addSink(sink: EventSink): void;
 }
+
+export type TwinEventListener = (events: TwinEvent[], heardAt: ReadonlyMap<TwinEvent, number>) => void;
 
 export interface CommandOptions {
   deadlineMs?: number;

@@ -2,14 +2,21 @@ import type { Ownership } from '../placement/directory.ts';
 import { sleep } from '../protocol/clock.ts';
 import type { Command, Entry, Tuning } from '../protocol/entry.ts';
 import { messageOf, TwinmeshError } from '../protocol/errors.ts';
-import type { TwinEvent } from '../protocol/event.ts';
 import { parseTwinId, shardOf, type TwinId } from '../protocol/twin-id.ts';
 import type { TwinView } from '../protocol/view.ts';
 import type { Activation } from './activation.ts';
 import { Asking } from './asking.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { Custody } from './custody.ts';
-import type { CommandOptions, CommandResult, EventSink, HostCounters, HostStatus, TwinHost } from './host-api.ts';
+import type {
+  CommandOptions,
+  CommandResult,
+  EventSink,
+  HostCounters,
+  HostStatus,
+  TwinEventListener,
+  TwinHost,
+} from './host-api.ts';
 import { type HostOptions, newCounters, type ResolvedOptions, withDefaults } from './host-options.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { keptView } from './kept.ts';
@@ -56,7 +63,7 @@ export class Host implements TwinHost {
   /** The one reading under suspicion of each shard, from its `~suspect` cursor. */
   readonly suspects = new Map<number, number>();
   readonly watchers = new Map<string, Set<(entries: Entry[]) => void>>();
-  readonly #listeners = new Set<(events: TwinEvent[]) => void>();
+  readonly #listeners = new Set<TwinEventListener>();
   readonly checkpoint: Checkpoint;
   readonly outboxes: Outbox[] = [];
   state: HostStatus['state'] = 'starting';
@@ -133,7 +140,8 @@ export class Host implements TwinHost {
     const activation = shard.twins.get(twinId) ?? (await this.#resident(shard, twinId));
     activation.touchedAt = this.options.clock.monotonic();
     activation.readAt = activation.touchedAt;
-    const view = viewOf(activation.state, activation.counts, this.staleness.of(twinId), this.asking.failingSince);
+    const { state, counts, refused } = activation;
+    const view = viewOf(state, counts, this.staleness.of(twinId), this.asking.failingSince, refused);
     if (activation.part === null) return view;
     const part = activation.part;
     if (this.staleness.isStoreFailing) throw notTaken(twinId);
@@ -191,7 +199,7 @@ export class Host implements TwinHost {
     };
   }
 
-  onEvents(listener: (events: TwinEvent[]) => void): () => void {
+  onEvents(listener: TwinEventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -291,7 +299,7 @@ export class Host implements TwinHost {
     for (const [twinId, entries] of part.watched)
       for (const listener of this.watchers.get(twinId) ?? []) this.tell(listener, entries);
     if (part.events.length > 0) {
-      for (const listener of this.#listeners) this.tell(listener, part.events);
+      for (const listener of this.#listeners) this.tell((events) => listener(events, part.heardAt), part.events);
       for (const outbox of this.outboxes) outbox.offer(shard.shard, part.events, shard.committedSeq, part.traced);
     }
     for (const activation of part.touched) {

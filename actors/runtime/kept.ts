@@ -59,5 +59,6 @@ export function keptView(
   const part = shard.inFlight?.touched.has(activation) ? shard.inFlight : activation.part;
   const kept = part?.before.get(activation);
   if (kept === undefined) return null;
-  return viewOf({ ...activation.state, n: kept.n, aside: kept.aside, rules: null }, kept.counts, stale, failing);
+  const before = { ...activation.state, n: kept.n, aside: kept.aside, rules: null };
+  return viewOf(before, kept.counts, stale, failing, activation.refused);
 }

@@ -34,6 +34,8 @@ export class Part {
   readonly readings: JournalReading[] = [];
   readonly entries: JournalEntry[] = [];
   readonly events: TwinEvent[] = [];
+  /** Of events that follow from the answer of a model: when the newest reading it was asked about was received. Not stored. */
+  readonly heardAt = new Map<TwinEvent, number>();
   readonly snapshots: Snapshot[] = [];
   readonly summaries: Summary[] = [];
   readonly deadLetters: ShardDeadLetter[] = [];

@@ -38,7 +38,8 @@ export async function lastCommitted(
     remedy: 'This is the last committed state as this node reads it; the owner of the twin answers what is newer.',
   };
   // memory that waits for a commit is not committed: the store says what is
-  if (resident !== null && resident.part === null) return viewOf(resident.state, resident.counts, reason, failing);
+  if (resident !== null && resident.part === null)
+    return viewOf(resident.state, resident.counts, reason, failing, resident.refused);
   const [stored] = await store.loadTwins(shardOf(twinId, shards), [twinId]);
   if (stored === undefined) throw new TwinmeshError('not_found', `There is no twin ${twinId}.`);
   const { activation } = activate(stored, kinds, tunings, clock.monotonic());

@@ -1,7 +1,7 @@
 import type { AlertView, Stale, TwinView, WindowView } from '../protocol/view.ts';
 import { viewWindow } from '../rolling/window.ts';
 import { H, M, R, RULE_RAISED } from './layout.ts';
-import { type FailingModels, predictionsOf } from './prediction-view.ts';
+import { type FailingModels, predictionsOf, type RefusedPredictions } from './prediction-view.ts';
 import { alertBody, alertIdOf, rulesFor } from './rules.ts';
 import { metricsOf, type TwinState } from './state.ts';
 import { healthOf } from './turn.ts';
@@ -14,12 +14,16 @@ export interface IngestCounts {
 
 const iso = (ms: number): string => new Date(ms).toISOString();
 
-/** The twin as an operator sees it: a copy, sharing nothing with the state. `failing`: models that do not answer now. */
+/**
+ * The twin as an operator sees it: a copy, sharing nothing with the state. `failing`: models that do not answer now, `refused`:
+ * predictions whose models have no answer for this twin.
+ */
 export function viewOf(
   state: TwinState,
   counts: IngestCounts,
   stale: Stale | null,
   failing: FailingModels | null = null,
+  refused: RefusedPredictions | null = null,
 ): TwinView {
   const { n, aside, layout } = state;
   const reported: Record<string, number> = {};
@@ -56,7 +60,7 @@ export function viewOf(
     rolling,
     desired: structuredClone(aside.desired),
     delta: deltaOf(state),
-    predictions: predictionsOf(state, failing),
+    predictions: predictionsOf(state, failing, refused),
     health: { status: healthOf(state), reasons },
     alerts,
     online: n[H.ONLINE] === 1,

@@ -1,6 +1,7 @@
 """State of health of a pack: what its management system says, freed of noise; where that says nothing, from a discharge.
 
-Two branches in one graph, chosen row by row. With a reported state of health, trees correct its mean over the last hour. Without,
+Two branches in one graph, chosen row by row. With a reported state of health, trees correct its mean over the last hour (what was told
+last, where that is longer ago). Without,
 the charge drawn since the pack was full (counted by `soc`) plus what trees expect to be left in it, by how steeply the voltage
 falls with charge, at which load and temperature: the older the cell, the less. That branch speaks of the end of a discharge,
 below 3.0 V a cell.
@@ -12,7 +13,7 @@ import lightgbm as lgb
 import numpy as np
 
 from sklearn.ensemble import ExtraTreesRegressor
-from twinmesh_training import Graph, Training, coverage, mae, r2, sklearn_trees, split_offset
+from twinmesh_training import Graph, Training, boosted, coverage, mae, r2, sklearn_trees, split_offset
 
 COVERAGE = 0.9
 METRICS = ["soc", "soh", "voltage", "current", "temperature", "cycles", "power"]
@@ -124,30 +125,18 @@ def main() -> None:
     train, calibration, test = t.export(packs(400, 401)), t.export(packs(200, 402)), t.export(packs(200, 403))
 
     mean = AT["soh.1h.mean"]
-    reported = lgb.LGBMRegressor(
-        n_estimators=150,
-        max_depth=5,
-        num_leaves=16,
-        learning_rate=0.05,
-        min_child_samples=60,
-        colsample_bytree=0.7,
-        reg_lambda=5.0,
-        deterministic=True,
-        force_row_wise=True,
-        num_threads=1,
-        seed=t.seed,
-        verbose=-1,
-    )
+    reported = boosted(lgb.LGBMRegressor, t.seed, n_estimators=150, num_leaves=16, learning_rate=0.05, min_child_samples=60, colsample_bytree=0.7)
     own = [AT[name] for name in NAMES if name.startswith("soh.")] + [AT["soh"]]
     # differences from the mean: the trees need not know the level
-    relative = lambda X: np.column_stack([X[:, own] - X[:, [mean]], X[:, AT["soh.1h.count"]]]).astype(np.float32)
-    reported.fit(relative(train.X), train.truth["truth.soh"] - train.X[:, mean])
+    level = lambda X: np.where(np.isnan(X[:, mean]), X[:, AT["soh"]], X[:, mean])
+    relative = lambda X: np.column_stack([X[:, own] - level(X)[:, None], X[:, AT["soh.1h.count"]]]).astype(np.float32)
+    reported.fit(relative(train.X), train.truth["truth.soh"] - level(train.X))
     t.progress(0.8, f"{len(train.X)} rows of packs, {len(capacity)} discharges")
 
     fit = lambda X, y: discharge_model(discharge_features(X), y - (100 - X[:, AT["soc"]].astype(np.float64)), t.seed % 2**31)
     drawn = fit(real.X, capacity)
     from_discharge = lambda X, model=drawn: 100 - X[:, AT["soc"]].astype(np.float64) + model.predict(discharge_features(X))
-    from_report = lambda X: X[:, mean].astype(np.float64) + reported.predict(relative(X))
+    from_report = lambda X: level(X).astype(np.float64) + reported.predict(relative(X))
     bound = lambda v: np.clip(v, 0, 110)
 
     # leave-cells-out over all cells, and how far off: the width of the interval without a report
@@ -181,9 +170,10 @@ def main() -> None:
     t.score("coverage of the interval", coverage(truth, told - narrow / root(test.X), told + narrow / root(test.X)), data="simulated packs, 2 % noise", split=sim_split)
 
     g = Graph(len(NAMES))
-    silent = g.op("IsNaN", g.column(mean))
-    shift = g.op("Sub", g.columns(g.input, own), g.column(mean))
-    a = g.op("Add", g.column(mean), g.lightgbm(reported, g.concat(shift, g.column(AT["soh.1h.count"]))))
+    silent = g.op("IsNaN", g.column(AT["soh"]))
+    centre = g.op("Where", g.op("IsNaN", g.column(mean)), g.column(AT["soh"]), g.column(mean))
+    shift = g.op("Sub", g.columns(g.input, own), centre)
+    a = g.op("Add", centre, g.lightgbm(reported, g.concat(shift, g.column(AT["soh.1h.count"]))))
     forest = sklearn_trees(drawn.estimators_, lambda tree, node, depth: float(tree.value[node][0][0]) / len(drawn.estimators_))
     # without charge or slope there is no discharge to speak of: then a pack in the middle of what was seen
     filled = g.impute(discharge_graph(g), np.median(discharge_features(real.X), axis=0))
@@ -201,8 +191,11 @@ def main() -> None:
     reference = np.concatenate([train.X, real.X])
     medians = np.nanmedian(train.X, axis=0)
     groups = {metric: [i for name, i in AT.items() if name.split(".")[0] == metric] for metric in ("soh", "soc", "current", "voltage", "temperature")}
-    sample = np.concatenate([test.X[:: max(1, len(test.X) // 7)][:7], real_test.X[::25][:7]])
-    expected = np.where(np.isnan(sample[:, mean]), bound(from_discharge(np.nan_to_num(sample))), bound(from_report(sample)))
+    # health told longer than an hour ago
+    stale = np.full((1, len(NAMES)), np.nan, np.float32)
+    stale[0, AT["soh"]] = 88
+    sample = np.concatenate([test.X[:: max(1, len(test.X) // 7)][:7], real_test.X[::25][:7], stale])
+    expected = np.where(np.isnan(sample[:, AT["soh"]]), bound(from_discharge(np.nan_to_num(sample))), bound(from_report(sample)))
     t.write(
         g.model("battery-soh"),
         inputs=[{**entry} for entry in train.inputs],
@@ -218,7 +211,7 @@ def main() -> None:
         limits=[
             "Without a reported state of health it speaks of the end of a discharge only (below 3.0 V a cell, counted from full): at other moments its answer means nothing.",
             "That branch has seen few 18650 cells at -, 24 and 43 °C and constant load, scaled to a pack of 96 in series and 94 Ah.".replace("-,", "4,"),
-            "With a reported state of health it takes its noise away, not its bias.",
+            "With a reported state of health it takes its noise away, not its bias. Where none came for an hour it says the last one.",
         ],
         sample=sample,
         expected={"value": expected},

@@ -93,14 +93,14 @@ def graph_of(layout: Layout, width: int, layers, offset: float) -> Graph:
     h = g.dense(h, layers["hidden"]["w"], layers["hidden"]["b"], "Relu")
     out = g.dense(h, layers["out"]["w"], layers["out"]["b"] + np.log(CAP_H) / 2)
     log_lo, log_cap = np.log(LEAST_H), np.log(CAP_H)
-    middle = g.op("Exp", g.clip(g.column(1, out), log_lo, log_cap))
+    capped = g.op("Exp", g.clip(g.column(1, out), log_lo, log_cap))
     # the cap itself, not what is left of it after a logarithm and back
-    capped = lambda x: g.clip(g.op("Exp", x), 0, CAP_H)  # noqa: E731
-    lo = capped(g.clip(g.op("Sub", g.column(0, out), g.const([[offset]])), -9, log_cap))
-    hi = capped(g.clip(g.op("Add", g.column(2, out), g.const([[offset]])), log_lo, log_cap + 0.01))
-    g.output("value", middle)
-    g.output("lo", g.op("Min", lo, middle))
-    g.output("hi", g.op("Max", hi, middle))
+    in_hours = lambda x: g.clip(g.op("Exp", x), 0, CAP_H)  # noqa: E731
+    lo = in_hours(g.clip(g.op("Sub", g.column(0, out), g.const([[offset]])), -9, log_cap))
+    hi = in_hours(g.clip(g.op("Add", g.column(2, out), g.const([[offset]])), log_lo, log_cap + 0.01))
+    g.output("value", capped)
+    g.output("lo", g.op("Min", lo, capped))
+    g.output("hi", g.op("Max", hi, capped))
     return g
 
 
@@ -142,36 +142,36 @@ def main():
 
     def answer(x):
         raw = in_parts(ask, layout.sequence(x))
-        middle = np.exp(np.clip(raw[:, 1], np.log(LEAST_H), np.log(CAP_H)))
+        capped = np.exp(np.clip(raw[:, 1], np.log(LEAST_H), np.log(CAP_H)))
         lo = np.exp(np.clip(raw[:, 0] - offset, -9, np.log(CAP_H)))
         hi = np.minimum(np.exp(np.clip(raw[:, 2] + offset, np.log(LEAST_H), np.log(CAP_H) + 0.01)), CAP_H)
-        return middle, np.minimum(lo, middle), np.maximum(hi, middle)
+        return capped, np.minimum(lo, capped), np.maximum(hi, capped)
 
     t.progress(0.9, "scores")
     held_out = specs(39_001, 0.4)
     _, ex, e_hours, _, e_kind = gather(39_001, 0.4)
-    middle, lo, hi = answer(ex)
+    capped, lo, hi = answer(ex)
     split = "simulated machines of seeds that training and calibration have not seen"
     wearing = e_hours < CAP_H
     truth = e_hours[wearing]
     t.score("coverage of the 90 % interval, wearing machines", coverage(truth, lo[wearing], hi[wearing]), data="simulator", split=split)
     t.score("coverage of the 90 % interval, all machines", coverage(e_hours, lo, hi), data="simulator", split=split)
     constant = np.exp(np.median(np.log(hours[hours < CAP_H])))
-    error = mae(np.log(truth), np.log(middle[wearing]))
+    error = mae(np.log(truth), np.log(capped[wearing]))
     t.score("mean error of ln hours, wearing machines", error, data="simulator", split=split, floor=("always the median", mae(np.log(truth), np.full(len(truth), np.log(constant)))))
     near = (e_hours < 20) & wearing
     off = lambda told: float(np.median(np.abs(told - e_hours[near])))  # noqa: E731
-    t.score("median error of hours where fewer than 20 are left", off(middle[near]), data="simulator", split=split, floor=("always the median", off(np.median(e_hours[near]))))
+    t.score("median error of hours where fewer than 20 are left", off(capped[near]), data="simulator", split=split, floor=("always the median", off(np.median(e_hours[near]))))
     sound = np.isin(e_kind, [0, 10])
-    t.score("share of sound machines told 200 h or more", float(np.mean(middle[sound] >= 200)), data="simulator", split=split)
+    t.score("share of sound machines told 200 h or more", float(np.mean(capped[sound] >= 200)), data="simulator", split=split)
     for k in np.unique(e_kind):
         m = (e_kind == k) & wearing
-        print(f"  {k}: rows {np.sum(e_kind == k)}", f"coverage {coverage(e_hours[e_kind == k], lo[e_kind == k], hi[e_kind == k]):.3f}", f"wearing {coverage(e_hours[m], lo[m], hi[m]):.3f}" if m.any() else "", f"lowest {np.quantile(middle[e_kind == k], [0, 0.01, 0.05])}")
+        print(f"  {k}: rows {np.sum(e_kind == k)}", f"coverage {coverage(e_hours[e_kind == k], lo[e_kind == k], hi[e_kind == k]):.3f}", f"wearing {coverage(e_hours[m], lo[m], hi[m]):.3f}" if m.any() else "", f"lowest {np.quantile(capped[e_kind == k], [0, 0.01, 0.05])}")
     for a, b in [(0, 0.3), (0.3, 1), (1, 5), (5, 20), (20, 50), (50, 100), (100, 200), (200, 500)]:
         m = (e_hours >= a) & (e_hours < b)
-        print(f"  {a}-{b} h: {m.sum()} rows, told {np.quantile(middle[m], [0.1, 0.5, 0.9]).round(1)}, coverage {coverage(e_hours[m], lo[m], hi[m]):.3f}")
+        print(f"  {a}-{b} h: {m.sum()} rows, told {np.quantile(capped[m], [0.1, 0.5, 0.9]).round(1)}, coverage {coverage(e_hours[m], lo[m], hi[m]):.3f}")
     sample = np.concatenate([ex[np.flatnonzero(e_kind == k)[[0, 7]]] for k in np.unique(e_kind)] + [ex[wearing][:3]])
-    middle, lo, hi = answer(sample)
+    capped, lo, hi = answer(sample)
     groups = {m: [i for i, n in enumerate(first.names) if n.startswith(f"{m}.")] for m in METRICS}
     t.write(
         graph_of(layout, len(first.names), layers, offset).model("machine-rul"),
@@ -186,7 +186,7 @@ def main():
         split=split,
         rows=len(x),
         sample=sample,
-        expected={"value": middle, "lo": lo, "hi": hi},
+        expected={"value": capped, "lo": lo, "hi": hi},
         held_out=held_out,
         tolerance={"absolute": 0.02, "relative": 0.005},
         limits=[

@@ -80,6 +80,12 @@ function oneRun(kind: Kind, spec: ExportSpec, population: PopulationSpec, which:
   const left = new Set(
     Object.entries(population.without ?? {}).flatMap(([name, share]) => (random() < share ? [name] : [])),
   );
+  // drawn last, so that the draws above are the same with and without them
+  const factor = population.times === undefined ? 1 : drawn(random, population.times.factor);
+  const factors = new Map(population.times?.metrics.map((metric) => [metric, factor]));
+  const steps = new Map(
+    Object.entries(population.resolution ?? {}).map(([metric, draw]) => [metric, drawn(random, draw)]),
+  );
   const sigma = (metric: string) =>
     typeof population.noise === 'number' ? population.noise : (population.noise?.[metric] ?? 0);
   const door = new Door({ ...DOOR_LIMITS, maxSkewMs: 0 });
@@ -125,6 +131,9 @@ function oneRun(kind: Kind, spec: ExportSpec, population: PopulationSpec, which:
       if (left.has(name)) continue;
       const s = sigma(name);
       values[name] = s === 0 ? clean[name] : clean[name] * (1 + s * gaussian(random));
+      values[name] *= factors.get(name) ?? 1;
+      const step = steps.get(name) ?? 0;
+      if (step > 0) values[name] = Math.round(values[name] / step) * step + 0;
       const metric = kind.metrics[name];
       if (metric !== undefined) values[name] = Math.min(metric.max, Math.max(metric.min, values[name]));
     }

@@ -53,6 +53,10 @@ export interface PopulationSpec {
   noise?: number | Record<string, number>;
   /** Probability that a metric is left out of a whole run: by metric. */
   without?: Record<string, number>;
+  /** These metrics times one factor a run: at the same voltage a pack of another capacity has other currents and powers. */
+  times?: { metrics: readonly string[]; factor: Draw };
+  /** Step that the values of a metric are rounded to, as a sensor does that reports whole degrees: by metric; 0 rounds nothing. */
+  resolution?: Record<string, Draw>;
 }
 
 /** A real file, replayed as readings of the kind. */

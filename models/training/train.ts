@@ -12,7 +12,8 @@ const HELP = `npm run train -- MODEL… [--data DIR] [--check] [--version V] [--
 
 Trains models (${trainableModels().join(', ')}; "all")
 and writes models/MODEL/VERSION/{model.onnx, card.json, parity.json, held-out.json}. Needs Python 3.11 or newer and, the first
-time, a package index; the packages are kept in ~/.cache/twinmesh.
+time, a package index; the packages are kept in ~/.cache/twinmesh. TRAINING_PYTHON names the interpreter of an environment that has
+them already.
 
   --data DIR    real data; default TWINMESH_DATA, else ../shared/data beside the checkout
   --check       writes nothing: exit code 1 where a score differs from the card's

@@ -16,6 +16,8 @@ export interface TrainOptions {
   version?: string;
   /** Real data; null where there is none. Default: TWINMESH_DATA, else ../shared/data beside the checkout. */
   dataDir?: string | null;
+  /** Interpreter of a prepared environment. Default: TRAINING_PYTHON, else one is made. */
+  python?: string | null;
   onProgress?(fraction: number, text: string): void;
   /** Every other line that the trainer says. */
   onLine?(line: string): void;
@@ -44,7 +46,7 @@ export async function train(options: TrainOptions): Promise<ModelCard> {
       `There is no trainer of "${model}"; there is ${trainableModels().join(', ')}.`,
     );
   const dataDir = options.dataDir === undefined ? dataFolder() : options.dataDir;
-  const python = await pythonInterpreter({ onLine, signal });
+  const python = await pythonInterpreter({ onLine, signal, prepared: options.python });
   mkdirSync(out, { recursive: true });
   const args = [join(TRAINING_FOLDER, `${model}.py`), '--out', out];
   if (version !== undefined) args.push('--version', version);

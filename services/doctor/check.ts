@@ -4,7 +4,8 @@ import type { Sql } from '../../actors/store/sql.ts';
 import type { Settings } from '../../config/settings.ts';
 
 /**
- * What `npm run doctor` is made of: checks that look and change nothing, one a file, each with findings in words.
+ * What `npm run doctor` is made of: checks that look and change nothing, one a file, each with findings in words. What can
+ * only be seen by trying is tried with something of its own that is taken away again.
  *
  *  1  A finding that is not ok says what to do.
  *  2  A check never throws and never hangs: what it meets is a finding, and it has a bounded time.

@@ -10,6 +10,7 @@ import { kafka } from './kafka.ts';
 import { memory, node } from './machine.ts';
 import { mqtt } from './mqtt.ts';
 import { nats } from './nats.ts';
+import { objects } from './objects.ts';
 import { otlp } from './otlp.ts';
 import { ownership } from './ownership.ts';
 import { ports } from './ports.ts';
@@ -64,6 +65,7 @@ export async function examine(
     mqtt,
     kafka,
     redis,
+    objects,
     otlp,
   ];
   const chosen = only.length === 0 ? checks : checks.filter(({ part }) => only.includes(part));
@@ -89,5 +91,6 @@ export const PARTS = [
   'mqtt',
   'kafka',
   'redis',
+  's3',
   'traces',
 ] as const;

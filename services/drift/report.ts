@@ -135,6 +135,8 @@ async function judgeInput(
     [model, input],
   );
   const drifted = before !== undefined && before.version === version && before.drifting;
+  // of whichever version: those who were told that it drifts hear of the end
+  const wasTold = before?.drifting ?? false;
   const drifting = psi > (drifted ? threshold * SETTLED : threshold);
   if (before !== undefined && before.version === version && before.drifting === drifting) return null;
   const written = await sql.query(
@@ -145,7 +147,7 @@ async function judgeInput(
     [model, input, version, psi, drifting, new Date(nowMs)],
   );
   // the first look at an input that does not drift is no news
-  if (written.length === 0 || (!drifting && !drifted)) return null;
+  if (written.length === 0 || (!drifting && !wasTold)) return null;
   return { ...judged, drifting };
 }
 

@@ -8,3 +8,10 @@ export interface InferenceNode {
   /** Rows that wait for their turn. */
   waitingRows: number;
 }
+
+/** Whether a node could use a version. */
+export interface Probed {
+  node: string;
+  /** Null: it could. */
+  reason: string | null;
+}

@@ -5,6 +5,8 @@ import { H } from '../../actors/runtime/layout.ts';
 import { newState, type TwinState } from '../../actors/runtime/state.ts';
 import { fold } from '../../actors/runtime/turn.ts';
 import { BEGINNING } from './block.ts';
+import { type Counts, count, nothingFound, ratiosOf } from './found.ts';
+import { takeLabel, withLabels } from './labels.ts';
 import { openBlocks } from './layout.ts';
 import type { DataMap } from './map.ts';
 
@@ -13,12 +15,6 @@ import type { DataMap } from './map.ts';
  * readings go through, and what the newest reading was flagged as is compared with its label. A reading counts as flagged
  * when any of its metrics is; the cooldown, which only thins out events, plays no part.
  */
-export interface Counts {
-  truePositives: number;
-  falsePositives: number;
-  falseNegatives: number;
-}
-
 export interface LabelledEvent {
   twinId: string;
   fromMs: number;
@@ -41,12 +37,16 @@ export interface Score extends Counts {
 
 /** Labelled readings of a twin that lie no further apart are one event. */
 const GAP_MS = 60_000;
-const NOT_LABELLED = new Set(['', '0', 'false', 'normal']);
 
 /** Throws bad_request where the file does not fit the map or has no column of this name. */
 export async function scoreDetectors(kind: Kind, map: DataMap, labelColumn: string, path: string): Promise<Score> {
-  const labelled: DataMap = { ...map, attributes: { label: { column: labelColumn } } };
-  const plan = { kind, map: labelled, startMs: Date.UTC(2020, 0, 1), messageBytes: 1_048_576, decode: null };
+  const plan = {
+    kind,
+    map: withLabels(map, labelColumn),
+    startMs: Date.UTC(2020, 0, 1),
+    messageBytes: 1_048_576,
+    decode: null,
+  };
   const [blocks] = await openBlocks([path], plan);
   const door = new Door({ ...DOOR_LIMITS, maxSkewMs: 0 });
   const states = new Map<string, TwinState>();
@@ -54,19 +54,17 @@ export async function scoreDetectors(kind: Kind, map: DataMap, labelColumn: stri
   const events: LabelledEvent[] = [];
   const open = new Map<string, LabelledEvent>();
   for await (const block of blocks.from(BEGINNING)) {
-    for (const { attributes, ...raw } of block.readings) {
+    for (const labelled of block.readings) {
+      const { raw, isLabelled } = takeLabel(labelled);
       const reading = door.admit(kind, raw, Number.POSITIVE_INFINITY);
       const twinId = twinIdOf(kind.kind, reading.id);
       const state = states.get(twinId) ?? newState(kind, twinId);
       states.set(twinId, state);
       fold(state, { type: 'reading', revision: state.n[H.REVISION] + 1, receivedAt: reading.at, reading }, []);
       const flagged = state.n[H.FLAGGED] > 0;
-      const isLabelled = !NOT_LABELLED.has(String(attributes?.label ?? '').toLowerCase());
-      counts[twinId] ??= { readings: 0, truePositives: 0, falsePositives: 0, falseNegatives: 0 };
+      counts[twinId] ??= { readings: 0, ...nothingFound() };
       counts[twinId].readings++;
-      if (flagged && isLabelled) counts[twinId].truePositives++;
-      if (flagged && !isLabelled) counts[twinId].falsePositives++;
-      if (!flagged && isLabelled) counts[twinId].falseNegatives++;
+      count(counts[twinId], flagged, isLabelled);
       if (!isLabelled) continue;
       let event = open.get(twinId);
       if (event === undefined || reading.at - event.toMs > GAP_MS) {
@@ -86,21 +84,14 @@ export async function scoreDetectors(kind: Kind, map: DataMap, labelColumn: stri
 }
 
 function summed(twins: Record<string, Counts & { readings: number }>): Omit<Score, 'twins' | 'events'> {
-  const sum = { readings: 0, truePositives: 0, falsePositives: 0, falseNegatives: 0 };
+  const sum = { readings: 0, ...nothingFound() };
   for (const each of Object.values(twins)) {
     sum.readings += each.readings;
     sum.truePositives += each.truePositives;
     sum.falsePositives += each.falsePositives;
     sum.falseNegatives += each.falseNegatives;
   }
-  const { truePositives: tp, falsePositives: fp, falseNegatives: fn } = sum;
-  return {
-    ...sum,
-    labelled: tp + fn,
-    precision: tp / Math.max(1, tp + fp),
-    recall: tp / Math.max(1, tp + fn),
-    f1: (2 * tp) / Math.max(1, 2 * tp + fp + fn),
-  };
+  return { ...sum, labelled: sum.truePositives + sum.falseNegatives, ...ratiosOf(sum) };
 }
 
 /** The score for people. */

@@ -24,7 +24,7 @@ export function checkMap(content: unknown): string[] {
     for (const [metric, rule] of Object.entries(content.metrics)) checkValue(metric, rule, matrix, faults);
   } else faults.push('metrics must name at least one metric');
   checkAttributes(content.attributes, matrix, faults);
-  for (const name of ['seq', 'key', 'unit']) {
+  for (const name of ['seq', 'key', 'unit', 'label']) {
     if (content[name] !== undefined && (matrix ? name !== 'unit' : false))
       faults.push(`${name} has no place in a matrix`);
     if (content[name] !== undefined && !isText(content[name])) faults.push(`${name} must be a text`);
@@ -48,6 +48,7 @@ const FIELDS = [
   'key',
   'unit',
   'missing',
+  'label',
 ];
 
 function checkId(id: Record<string, unknown>, matrix: boolean, faults: string[]): void {

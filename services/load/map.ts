@@ -25,7 +25,7 @@ export interface DataMap {
   /** Metric → where its value comes from; a text is the name of a column. For a matrix: `{ "file": … }`. */
   metrics: Record<string, string | ValueRule>;
   /** Attribute of the twin → where it comes from. */
-  attributes?: Record<string, { column: string } | { constant: string | number | boolean }>;
+  attributes?: Record<string, { column: string; optional?: boolean } | { constant: string | number | boolean }>;
   /** Columns with the device's running number and with the reading's own id. */
   seq?: string;
   key?: string;
@@ -33,6 +33,8 @@ export interface DataMap {
   unit?: string;
   /** Cells that mean "no value", beside blank ones. */
   missing?: string[];
+  /** Column in which people have marked readings that are anomalies; no part of a reading. */
+  label?: string;
 }
 
 export type IdRule =
@@ -103,10 +105,11 @@ export function loadMap(nameOrPath: string): DataMap {
   return { ...(content as Omit<DataMap, 'name'>), name };
 }
 
-/** Columns that a map reads. */
+/** Columns that a map cannot do without. */
 export function columnsOf(map: DataMap): string[] {
   const names = new Set<string>();
   const add = (rule: object) => {
+    if ('optional' in rule && rule.optional === true) return;
     if ('column' in rule) names.add(rule.column as string);
     if ('product' in rule) for (const name of rule.product as string[]) names.add(name);
   };

@@ -10,11 +10,13 @@ import { EXIT, faultText } from '../command-line.ts';
 import { type ControlClient, control } from '../control-client.ts';
 import { BEGINNING, type Blocks } from './block.ts';
 import { type FileOptions, fileOptions, type OptionValues, parsedArguments } from './command-options.ts';
+import { Labels, withLabels } from './labels.ts';
 import { openBlocks } from './layout.ts';
 import { EXIT_INTERRUPTED, type Terminal } from './load-command.ts';
 import { msOf } from './loading.ts';
 import { mapNames } from './map.ts';
 import { notPlayed, type Played, play } from './player.ts';
+import { type Replayed, tellOutcome } from './tell-outcome.ts';
 import { type Timed, Timeline } from './timeline.ts';
 import { sumOf } from './totals.ts';
 import { speechOf } from './wire-message.ts';
@@ -39,7 +41,12 @@ time. The times on the wire are those of the data, so that a second replay gives
   --broker URL    default: the broker that the settings name (MQTT_URL, or MQTT_LISTEN_PORT of this machine)
   --key KEY       of an operator or a gateway; better in TWINMESH_KEY, which no process list shows.
                   Without one, the running server is asked for a key that ends with the replay.
+  --label COLUMN  column in which people have marked anomalies; some maps name it (single-hop). It is not sent.
+  --no-outcome    do not say at the end what the twins made of it
   -h, --help      this text
+
+At the end the journals of the twins are read through the running server: which models answered how often, how far forecasts were
+off, which events followed, and, where readings are labelled, precision and recall of detectors and models.
 `;
 
 /** Answers the exit code; throws nothing. */
@@ -50,7 +57,13 @@ export async function runReplay(
   keyOfEnvironment?: string,
 ): Promise<number> {
   try {
-    const own = { speed: { type: 'string' }, broker: { type: 'string' }, key: { type: 'string' } } as const;
+    const own = {
+      speed: { type: 'string' },
+      broker: { type: 'string' },
+      key: { type: 'string' },
+      label: { type: 'string' },
+      'no-outcome': { type: 'boolean' },
+    } as const;
     const { values, files } = parsedArguments(args, own);
     if (values.help) {
       terminal.out.write(REPLAY_HELP);
@@ -59,11 +72,19 @@ export async function runReplay(
     const speed = speedOf(values.speed);
     const set = settings();
     const options = await fileOptions(values, files, set.kindsDir === null ? null : resolve(set.kindsDir));
-    const all = await opening(options, set, terminal);
+    const label = values.label as string | undefined;
+    if (label !== undefined && options.map === null)
+      throw new TwinmeshError('bad_request', '--label names a column of a --map.');
+    const all = await opening(options, label, set, terminal);
     if (all === null) return EXIT_FAILED;
     const door = await openDoor(values, set, options.kind.kind, keyOfEnvironment);
+    const labels = new Labels();
+    const played = notPlayed();
     try {
-      return await replay(all, options, door.url, door.key, speed, terminal);
+      const code = await replay(all, { kind: options.kind, labels, played }, door.url, door.key, speed, terminal);
+      if (values['no-outcome'] !== true)
+        await tellOutcome(control(set), { kind: options.kind, labels, played }, terminal);
+      return code;
     } finally {
       await door.close();
     }
@@ -73,8 +94,17 @@ export async function runReplay(
   }
 }
 
-async function opening(options: FileOptions, settings: Settings, terminal: Terminal): Promise<Blocks[] | null> {
-  const { kind, kinds, map, startMs, files } = options;
+async function opening(
+  options: FileOptions,
+  label: string | undefined,
+  settings: Settings,
+  terminal: Terminal,
+): Promise<Blocks[] | null> {
+  const { kind, kinds, startMs, files } = options;
+  const column = label ?? options.map?.label;
+  // not every file that fits a map has been labelled
+  const map =
+    options.map === null || column === undefined ? options.map : withLabels(options.map, column, label === undefined);
   const routes = new Routes(kinds);
   const route = routes.of('file', '');
   const decode = (message: unknown): RawReading => {
@@ -93,7 +123,7 @@ async function opening(options: FileOptions, settings: Settings, terminal: Termi
 
 async function replay(
   all: readonly Blocks[],
-  { kind }: FileOptions,
+  { kind, labels, played }: Replayed,
   url: string,
   key: string | null,
   speed: number,
@@ -110,13 +140,12 @@ async function replay(
   const startedAt = performance.now();
   const skipped: Record<string, number> = {};
   const timeline = new Timeline(LOOK_AHEAD);
-  const played = notPlayed();
   const show = () => err.write(`${progressText(played, courier, all)}\n`);
   const timer = setInterval(show, PROGRESS_MS);
   timer.unref();
   let fault: unknown = null;
   try {
-    const batches = readingsOf(all, skipped);
+    const batches = readingsOf(all, skipped, labels);
     const readings = speed === 0 ? asTheyCome(batches) : timeline.inOrder(batches);
     await play(readings, { speech, carrier: courier, clock: systemClock, speed, signal }, played);
   } catch (error) {
@@ -135,11 +164,15 @@ async function replay(
   return played.sent === 0 ? EXIT_FAILED : EXIT.ok;
 }
 
-async function* readingsOf(all: readonly Blocks[], skipped: Record<string, number>): AsyncGenerator<RawReading[]> {
+async function* readingsOf(
+  all: readonly Blocks[],
+  skipped: Record<string, number>,
+  labels: Labels,
+): AsyncGenerator<RawReading[]> {
   for (const blocks of all) {
     for await (const block of blocks.from(BEGINNING)) {
       for (const [reason, lines] of Object.entries(block.skipped)) skipped[reason] = (skipped[reason] ?? 0) + lines;
-      yield block.readings;
+      yield block.readings.map((reading) => labels.note(reading));
     }
   }
 }

@@ -37,6 +37,7 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
   const cell = (name: string): Cell => {
     if (header !== null) {
       const index = header.indexOf(name);
+      if (index < 0) return () => undefined;
       return (row) => {
         const text = (row as readonly string[])[index].trim();
         return missing.has(text) ? undefined : text;

@@ -30,6 +30,12 @@ export interface RegisteredModel {
   metrics: unknown;
 }
 
+export type RegisteredVersion = Pick<RegisteredModel, 'name' | 'version' | 'sha256'>;
+
+/** Looks at a version before it is to answer or to run beside; what it throws leaves the register as it is. */
+export type Tried = (version: RegisteredVersion) => Promise<void>;
+const untried: Tried = async () => {};
+
 const COLUMNS = `name, version, type, kind, status, sha256, source, registered_at as "registeredAt", promoted_at as "promotedAt",
   promoted_by as "promotedBy", replaced, reason, metrics`;
 const UNIQUE = '23505';
@@ -117,19 +123,30 @@ export interface Change {
   reason: string;
 }
 
-/** A version goes live, the one before is retired. Throws not_found, conflict where it is live already or another change came first. */
-export async function promote(sql: Sql, name: string, version: string, { by, reason }: Change): Promise<void> {
-  const status = await statusOf(sql, name, version);
-  if (status === 'live') throw new TwinmeshError('conflict', `${name}@${version} is live already.`);
+/**
+ * A version goes live, the one before is retired. Throws not_found, conflict where it is live already or another change came
+ * first, and what `tried` throws.
+ */
+export async function promote(
+  sql: Sql,
+  name: string,
+  version: string,
+  { by, reason }: Change,
+  tried = untried,
+): Promise<void> {
+  const found = await versionOf(sql, name, version);
+  if (found.status === 'live') throw new TwinmeshError('conflict', `${name}@${version} is live already.`);
+  await tried(found);
   await goLive(sql, name, version, `(select version from before)`, by, reason);
 }
 
-/** Back to the version that the live one replaced; answers which. Throws not_found, conflict where there is none. */
-export async function rollback(sql: Sql, name: string, { by, reason }: Change): Promise<string> {
+/** Back to the version that the live one replaced; answers which. Throws not_found, conflict where there is none, and what `tried` throws. */
+export async function rollback(sql: Sql, name: string, { by, reason }: Change, tried = untried): Promise<string> {
   const models = await listModels(sql, name);
   if (models.length === 0) throw new TwinmeshError('not_found', `There is no model ${name}.`);
   const live = models.find(({ status }) => status === 'live');
   if (!live?.replaced) throw new TwinmeshError('conflict', `${name} has no version before the live one to go back to.`);
+  await tried(await versionOf(sql, name, live.replaced));
   await goLive(sql, name, live.replaced, 'replaced', by, reason);
   return live.replaced;
 }
@@ -155,10 +172,17 @@ async function goLive(
     throw new TwinmeshError('conflict', `Another change of ${name} came first; look at what is live now.`);
 }
 
-/** A version runs beside the live one, in place of the shadow before; null: none does. Throws not_found, conflict for the live one. */
-export async function shadow(sql: Sql, name: string, version: string | null): Promise<void> {
-  if (version !== null && (await statusOf(sql, name, version)) === 'live')
-    throw new TwinmeshError('conflict', `${name}@${version} is live; a shadow is another version.`);
+/**
+ * A version runs beside the live one, in place of the shadow before; null: none does. Throws not_found, conflict for the live
+ * one, and what `tried` throws.
+ */
+export async function shadow(sql: Sql, name: string, version: string | null, tried = untried): Promise<void> {
+  if (version !== null) {
+    const found = await versionOf(sql, name, version);
+    if (found.status === 'live')
+      throw new TwinmeshError('conflict', `${name}@${version} is live; a shadow is another version.`);
+    await tried(found);
+  }
   if (version === null && (await listModels(sql, name)).length === 0)
     throw new TwinmeshError('not_found', `There is no model ${name}.`);
   await sql.query(
@@ -175,14 +199,18 @@ export async function shadow(sql: Sql, name: string, version: string | null): Pr
   if (rows.length === 0) throw new TwinmeshError('conflict', `Another change of ${name} came first.`);
 }
 
-async function statusOf(sql: Sql, name: string, version: string): Promise<ModelStatus> {
-  const [row] = await sql.query<{ status: ModelStatus }>('select status from models where name = $1 and version = $2', [
-    name,
-    version,
-  ]);
+async function versionOf(
+  sql: Sql,
+  name: string,
+  version: string,
+): Promise<RegisteredVersion & { status: ModelStatus }> {
+  const [row] = await sql.query<RegisteredVersion & { status: ModelStatus }>(
+    'select name, version, sha256, status from models where name = $1 and version = $2',
+    [name, version],
+  );
   if (row === undefined)
     throw new TwinmeshError('not_found', `There is no ${name}@${version}; GET /api/v1/models lists what there is.`);
-  return row.status;
+  return row;
 }
 
 /** Somebody else did the same at once: the index refused the second. */

@@ -1,6 +1,5 @@
 import { SEVERITIES, type Severity } from '../../actors/protocol/entry.ts';
-import type { TwinEvent } from '../../actors/protocol/event.ts';
-import { type Notice, payloadOf } from './notice.ts';
+import { type Notice, type NotificationPayload, payloadOf } from './notice.ts';
 import type { Notifiers } from './notifiers-file.ts';
 import { quietUntil } from './quiet-hours.ts';
 import type { NotifyRule } from './rule.ts';
@@ -11,10 +10,10 @@ export type Outcome = 'queued' | 'cooldown' | 'grouped' | 'quiet' | 'full' | 'ol
 
 export type Count = (receiver: string, outcome: Outcome, count?: number) => void;
 
-/** An event that may be told of, and the rules that it is of. */
+/** What may be told of, the rules that it is of, and what is said of it to programs. */
 export interface Wish {
   notice: Notice;
-  event: TwinEvent;
+  message(): NotificationPayload['event'];
   rules: NotifyRule[];
 }
 
@@ -45,13 +44,13 @@ export class Batch {
   }
 
   /** Something begins that a rule is about. */
-  begin({ notice, event }: Wish, rule: NotifyRule): void {
+  begin({ notice, message }: Wish, rule: NotifyRule): void {
     const heldUntil = this.#heldUntil(rule, notice);
     if (typeof heldUntil === 'string') {
       for (const receiver of rule.receivers) this.#count(receiver, heldUntil);
       return;
     }
-    const payload = payloadOf(notice, event, rule.name);
+    const payload = payloadOf(notice, message(), rule.name);
     for (const receiver of rule.receivers) {
       const row = rowOf(receiver, notice, rule.name, payload, heldUntil, this.#nowMs);
       if (this.#add(row)) this.#tell(row);
@@ -69,7 +68,7 @@ export class Batch {
   }
 
   /** It goes on otherwise: whoever was told hears of it. */
-  follow({ notice, event }: Wish): void {
+  follow({ notice, message }: Wish): void {
     if (notice.alertId !== null) {
       this.#out.calm.push(notice.alertId);
       this.#out.escalations = this.#out.escalations.filter((e) => e.alertId !== notice.alertId);
@@ -87,7 +86,7 @@ export class Batch {
       // Where it closes an incident it makes a night quieter, so it does not wait.
       const quiet = rule && receiver.type !== 'pagerduty' ? quietEnd(rule, notice.severity, this.#nowMs) : null;
       if (quiet === 'never') continue;
-      const payload = payloadOf(notice, event, told.rule);
+      const payload = payloadOf(notice, message(), told.rule);
       this.#add(rowOf(told.receiver, notice, told.rule, payload, quiet, this.#nowMs));
     }
     if (notice.action === 'resolve') this.#told.delete(notice.thread);
@@ -96,11 +95,11 @@ export class Batch {
   /** Until when it waits, null for not at all, or why nobody is told. */
   #heldUntil(rule: NotifyRule, notice: Notice): number | null | Outcome {
     const rank = rankOf(notice.severity);
-    const cooldown = this.cooldowns.get(`${rule.name} ${notice.twinId}`);
+    const cooldown = this.cooldowns.get(`${rule.name} ${notice.subject}`);
     const cooling = cooldown !== undefined && cooldown.untilMs > this.#nowMs && rank <= cooldown.rank;
     // What stands is told when the cooldown is over, if it still stands then; what only happened is not.
     if (cooling && !STANDING.has(notice.type)) return 'cooldown';
-    if (!cooling && rule.cooldownMs > 0) this.#cool(rule.name, notice.twinId, this.#nowMs + rule.cooldownMs, rank);
+    if (!cooling && rule.cooldownMs > 0) this.#cool(rule.name, notice.subject, this.#nowMs + rule.cooldownMs, rank);
     if (!cooling && this.#isHeldBack(rule, notice, rank)) return 'grouped';
     const from = cooling ? cooldown.untilMs : this.#nowMs;
     const quiet = quietEnd(rule, notice.severity, from);
@@ -108,11 +107,11 @@ export class Batch {
     return quiet ?? (cooling ? from : null);
   }
 
-  #cool(rule: string, twinId: string, untilMs: number, rank: number): void {
-    this.cooldowns.set(`${rule} ${twinId}`, { untilMs, rank });
+  #cool(rule: string, subject: string, untilMs: number, rank: number): void {
+    this.cooldowns.set(`${rule} ${subject}`, { untilMs, rank });
     const { cooldowns } = this.#out;
-    const there = cooldowns.find((cooldown) => cooldown.rule === rule && cooldown.twinId === twinId);
-    if (there === undefined) cooldowns.push({ rule, twinId, untilMs, rank });
+    const there = cooldowns.find((cooldown) => cooldown.rule === rule && cooldown.subject === subject);
+    if (there === undefined) cooldowns.push({ rule, subject, untilMs, rank });
     else Object.assign(there, { untilMs, rank });
   }
 
@@ -174,6 +173,7 @@ const STANDING: ReadonlySet<string> = new Set([
   'twin.offline',
   'health.changed',
   'maintenance.predicted',
+  'data.drift',
 ]);
 
 export const rankOf = (severity: Severity): number => SEVERITIES.indexOf(severity);

@@ -2,8 +2,9 @@ import type { Clock } from '../../actors/protocol/clock.ts';
 import type { TwinEvent } from '../../actors/protocol/event.ts';
 import type { EventSink } from '../../actors/runtime/host-api.ts';
 import type { Sql } from '../../actors/store/sql.ts';
+import { messagesOf } from '../events/messages.ts';
 import { Batch, type Count, type Wish } from './batch.ts';
-import { noticeOf } from './notice.ts';
+import { type Notice, type NotificationPayload, noticeOf } from './notice.ts';
 import type { Notifiers } from './notifiers-file.ts';
 import { isOfRule } from './rule.ts';
 import { beginning, burstsOf, cooldownsOf, type Decisions, toldOf, waitingOf, writeDecisions } from './store.ts';
@@ -26,6 +27,13 @@ export interface DispatcherOptions {
   count: Count;
 }
 
+/** A notice, when it was first heard of (ms), and what programs are told of it. */
+export interface Tidings {
+  notice: Notice;
+  heardAtMs: number;
+  message(): NotificationPayload['event'];
+}
+
 export class Dispatcher implements EventSink {
   readonly name = 'notify';
   readonly #o: DispatcherOptions;
@@ -41,19 +49,27 @@ export class Dispatcher implements EventSink {
   }
 
   async deliver(events: readonly TwinEvent[]): Promise<void> {
+    const wanted: Tidings[] = [];
+    for (const event of events) {
+      const notice = noticeOf(event);
+      if (notice !== null) wanted.push({ notice, heardAtMs: event.receivedAt, message: () => messageOfEvent(event) });
+    }
+    await this.tell(wanted);
+  }
+
+  /** Also what is no event of a twin. The same notices again add nothing. Throws what the database throws. */
+  async tell(tidings: readonly Tidings[]): Promise<void> {
     const { sql, clock } = this.#o;
     const notifiers = this.#o.notifiers();
     const nowMs = clock.now();
     const oldest = Math.max(this.#since, nowMs - notifiers.maxAgeMs);
     const wishes: Wish[] = [];
-    for (const event of events) {
-      const notice = noticeOf(event);
-      if (notice === null) continue;
+    for (const { notice, heardAtMs, message } of tidings) {
       const rules = notice.action === 'trigger' ? notifiers.rules.filter((rule) => isOfRule(rule, notice)) : [];
       if (notice.action === 'trigger' && rules.length === 0) continue;
-      if (event.receivedAt < oldest) {
+      if (heardAtMs < oldest) {
         for (const rule of rules) for (const receiver of rule.receivers) this.#o.count(receiver, 'old');
-      } else wishes.push({ notice, event, rules });
+      } else wishes.push({ notice, message, rules });
     }
     if (wishes.length === 0) return;
     const decisions = await this.#decide(wishes, notifiers, nowMs);
@@ -66,7 +82,7 @@ export class Dispatcher implements EventSink {
   async #decide(wishes: readonly Wish[], notifiers: Notifiers, nowMs: number): Promise<Decisions> {
     const { sql } = this.#o;
     const pairs = wishes.flatMap(({ notice, rules }) =>
-      rules.filter((rule) => rule.cooldownMs > 0).map((rule) => ({ rule: rule.name, twinId: notice.twinId })),
+      rules.filter((rule) => rule.cooldownMs > 0).map((rule) => ({ rule: rule.name, subject: notice.subject })),
     );
     const grouped = new Set(wishes.flatMap(({ rules }) => rules.filter((rule) => rule.group).map((rule) => rule.name)));
     const follows = wishes.filter(({ notice }) => notice.action !== 'trigger').map(({ notice }) => notice.thread);
@@ -78,7 +94,7 @@ export class Dispatcher implements EventSink {
       waitingOf(sql, receivers),
     ]);
     const batch = new Batch(this.#o.count, notifiers, nowMs, waiting, told);
-    for (const cooldown of cooldowns) batch.cooldowns.set(`${cooldown.rule} ${cooldown.twinId}`, cooldown);
+    for (const cooldown of cooldowns) batch.cooldowns.set(`${cooldown.rule} ${cooldown.subject}`, cooldown);
     for (const burst of bursts) batch.known.set(burst.rule, burst);
     for (const wish of wishes) {
       if (wish.notice.action === 'trigger') for (const rule of wish.rules) batch.begin(wish, rule);
@@ -86,6 +102,11 @@ export class Dispatcher implements EventSink {
     }
     return batch.decisions();
   }
+}
+
+function messageOfEvent(event: TwinEvent): NotificationPayload['event'] {
+  const message = messagesOf(event).at(-1);
+  return message === undefined ? null : (JSON.parse(message.payload) as Record<string, unknown>);
 }
 
 function isEmpty(d: Decisions): boolean {

@@ -1,16 +1,22 @@
 import type { Severity } from '../../actors/protocol/entry.ts';
 import type { AlertBody, EventType, TwinEvent } from '../../actors/protocol/event.ts';
 import { parseTwinId } from '../../actors/protocol/twin-id.ts';
-import { messagesOf } from '../events/messages.ts';
+import type { DATA_DRIFT } from '../drift/message.ts';
+
+/** Events of twins, and what is told that is of no twin. */
+export type NoticeType = EventType | typeof DATA_DRIFT;
 
 /**
  * What an event means to somebody who is told of it: the beginning of something (`trigger`), or that it goes on otherwise
  * (`acknowledge`, `resolve`). What belongs together has one `thread`.
  */
 export interface Notice {
-  type: EventType;
+  type: NoticeType;
   eventId: string;
-  twinId: string;
+  /** Null where it is of no twin. */
+  twinId: string | null;
+  /** What cooldowns go by: the twin, or the model. */
+  subject: string;
   kind: string;
   /** Event time, ms. */
   at: number;
@@ -40,7 +46,8 @@ export const NOTICE_TYPES = [
   'twin.created',
   'twin.retired',
   'twin.restored',
-] as const satisfies readonly EventType[];
+  'data.drift',
+] as const satisfies readonly NoticeType[];
 
 const SEVERITY_OF: Record<string, Severity> = {
   low: 'info',
@@ -60,6 +67,7 @@ export function noticeOf(event: TwinEvent): Notice | null {
     type,
     eventId: event.eventId,
     twinId,
+    subject: twinId,
     kind: parseTwinId(twinId).kind,
     at: event.at,
     action: 'trigger',
@@ -149,7 +157,7 @@ function textOf(value: unknown): string {
 /** What is stored and given to receivers. Plain JSON; nothing in it is secret. */
 export interface NotificationPayload {
   rule: string;
-  type: EventType | 'summary' | 'test';
+  type: NoticeType | 'summary' | 'test';
   action: NoticeAction;
   severity: Severity;
   twin: string | null;
@@ -167,8 +175,8 @@ export interface NotificationPayload {
   event: Record<string, unknown> | null;
 }
 
-export function payloadOf(notice: Notice, event: TwinEvent, rule: string): NotificationPayload {
-  const message = messagesOf(event).at(-1);
+/** `message`: what is said of it outside, as `event` of the payload. */
+export function payloadOf(notice: Notice, message: NotificationPayload['event'], rule: string): NotificationPayload {
   return {
     rule,
     type: notice.type,
@@ -181,6 +189,6 @@ export function payloadOf(notice: Notice, event: TwinEvent, rule: string): Notif
     text: notice.text,
     thread: notice.thread,
     alert_id: notice.alertId,
-    event: message === undefined ? null : (JSON.parse(message.payload) as Record<string, unknown>),
+    event: message,
   };
 }

@@ -7,7 +7,7 @@ import { SettingsError } from '../../config/settings.ts';
 import { openReceiver } from '../notifiers/open-receiver.ts';
 import type { Outcome } from './batch.ts';
 import { Courier, type CourierState } from './courier.ts';
-import { Dispatcher } from './dispatcher.ts';
+import { Dispatcher, type Tidings } from './dispatcher.ts';
 import type { SecretSources } from './fields.ts';
 import { type Notifiers, readNotifiers } from './notifiers-file.ts';
 import { giveBackAll } from './queue.ts';
@@ -65,6 +65,11 @@ export class Notifying {
       onDue: (receivers) => this.#wake(receivers),
       onError: (error) => options.logger.warn({ part: 'notify', error: messageOf(error) }, 'a round failed'),
     });
+  }
+
+  /** What is no event of a twin. Throws what the database throws; the same again adds nothing. */
+  tell(tidings: readonly Tidings[]): Promise<void> {
+    return this.#dispatcher.tell(tidings);
   }
 
   /** For a host, once it has started. */

@@ -9,12 +9,12 @@ export interface NotifyRule {
   events: readonly string[];
   kinds: readonly string[] | null;
   severities: readonly Severity[] | null;
-  /** Twin ids with `*` and `?`. */
+  /** Twin ids with `*` and `?`; what is of no twin is not of such a rule. */
   twins: readonly string[] | null;
   /** New healths: for `health.changed` alone. */
   health: readonly string[] | null;
   receivers: readonly string[];
-  /** For so long nothing more of the same twin, unless it is worse. */
+  /** For so long nothing more of the same twin (or model), unless it is worse. */
   cooldownMs: number;
   escalate: readonly { afterMs: number; receivers: readonly string[] }[];
   quiet: QuietHours | null;
@@ -30,7 +30,7 @@ export function isOfRule(rule: NotifyRule, notice: Notice): boolean {
     (rule.kinds === null || rule.kinds.includes(notice.kind)) &&
     (rule.severities === null || rule.severities.includes(notice.severity)) &&
     (rule.health === null || notice.health === null || rule.health.includes(notice.health)) &&
-    (rule.twins === null || rule.twins.some((glob) => matchesGlob(glob, notice.twinId)))
+    (rule.twins === null || rule.twins.some((glob) => notice.twinId !== null && matchesGlob(glob, notice.twinId)))
   );
 }
 

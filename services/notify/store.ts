@@ -28,7 +28,8 @@ export interface NewNotification {
 
 export interface Cooldown {
   rule: string;
-  twinId: string;
+  /** The twin, or what else is told of: column `twin_id`. */
+  subject: string;
   untilMs: number;
   /** Of the worst severity told. */
   rank: number;
@@ -81,14 +82,14 @@ export const SAMPLE = 10;
 
 const iso = (ms: number) => new Date(ms).toISOString();
 
-export async function cooldownsOf(sql: Sql, pairs: readonly { rule: string; twinId: string }[]): Promise<Cooldown[]> {
+export async function cooldownsOf(sql: Sql, pairs: readonly { rule: string; subject: string }[]): Promise<Cooldown[]> {
   if (pairs.length === 0) return [];
   const rows = await sql.query<{ rule: string; twin_id: string; until: Date; rank: number }>(
     `select c.rule, c.twin_id, c.until, c.rank from notify_cooldowns c
      join unnest($1::text[], $2::text[]) as p(rule, twin_id) on p.rule = c.rule and p.twin_id = c.twin_id`,
-    [pairs.map((pair) => pair.rule), pairs.map((pair) => pair.twinId)],
+    [pairs.map((pair) => pair.rule), pairs.map((pair) => pair.subject)],
   );
-  return rows.map((row) => ({ rule: row.rule, twinId: row.twin_id, untilMs: row.until.getTime(), rank: row.rank }));
+  return rows.map((row) => ({ rule: row.rule, subject: row.twin_id, untilMs: row.until.getTime(), rank: row.rank }));
 }
 
 export async function burstsOf(sql: Sql, rules: readonly string[]): Promise<Burst[]> {
@@ -210,7 +211,7 @@ export async function writeDecisions(sql: Sql, d: Decisions, nowMs: number): Pro
       iso(nowMs),
       rowsOf(d.notifications),
       JSON.stringify(
-        d.cooldowns.map((c) => ({ rule: c.rule, twin_id: c.twinId, until: iso(c.untilMs), rank: c.rank })),
+        d.cooldowns.map((c) => ({ rule: c.rule, twin_id: c.subject, until: iso(c.untilMs), rank: c.rank })),
       ),
       JSON.stringify(
         d.bursts.map((b) => ({

@@ -49,8 +49,8 @@ export class Lane {
   #journal: Fork;
   /** From `from` on. */
   #other: Fork | null = null;
-  /** Event time and received time of the states that this version was last asked about, by plan. */
-  readonly #asked: { at: number; receivedAt: number }[] = [];
+  /** Event time of the states that this version was last asked about, by plan. */
+  readonly #asked: number[] = [];
   /** Of the stretch: from where on it counts, and the questions in it. */
   #entries: readonly Entry[] = [];
   #begin = 0;
@@ -124,8 +124,7 @@ export class Lane {
       if (entry.type !== 'reading') continue;
       readings++;
       for (let p = 0; p < this.#plans.length; p++) {
-        const { at, receivedAt } = this.#asked[p];
-        if (isDueSince(this.#journal.state, this.#plans[p], at, receivedAt)) this.#question(p, i);
+        if (isDueSince(this.#journal.state, this.#plans[p], this.#asked[p])) this.#question(p, i);
       }
     }
     if (this.above === null) this.isDone = true;
@@ -163,13 +162,8 @@ export class Lane {
   #fork(): void {
     this.#other = this.#journal.copy();
     const { n } = this.#journal.state;
-    for (const { offset } of this.#plans) {
-      const isNew = n[offset + P.COUNT] === 0;
-      this.#asked.push({
-        at: isNew ? Number.NEGATIVE_INFINITY : n[offset + P.AT],
-        receivedAt: isNew ? Number.NEGATIVE_INFINITY : n[offset + P.RECEIVED],
-      });
-    }
+    for (const { offset } of this.#plans)
+      this.#asked.push(n[offset + P.COUNT] === 0 ? Number.NEGATIVE_INFINITY : n[offset + P.AT]);
   }
 
   #question(p: number, behind: number): void {
@@ -179,7 +173,7 @@ export class Lane {
     const inputs = new Float32Array(reader.width);
     reader.read(state, inputs, 0);
     const at = state.n[H.AT];
-    this.#asked[p] = { at, receivedAt: state.n[H.RECEIVED] };
+    this.#asked[p] = at;
     this.#questions.push({ plan, behind, inputs, at, answer: null });
   }
 

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock, TimerHandle } from '../../actors/protocol/clock.ts';
 import { messageOf } from '../../actors/protocol/errors.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 import type { MlflowRun } from '../../mixins/mlflow.ts';
@@ -17,18 +18,26 @@ export interface MlflowSink {
 
 const FIRST_MS = 5_000;
 const LONGEST_MS = 10 * 60_000;
+/** Whoever sends a run has it for so long, and renews that while it sends: a run whose node has died is another's then. */
+export const LEASE_MS = 60_000;
+const RENEW_MS = LEASE_MS / 3;
 
-/** Sends what is due, one at a time; answers how many went. A run that is not taken waits longer each time, for ever. */
-export async function settle(sql: Sql, mlflow: MlflowSink, onFault: (error: unknown) => void): Promise<number> {
+/** Sends what is due, one at a time; answers how many went. A run that is not taken waits longer each time. */
+export async function settle(
+  sql: Sql,
+  clock: Clock,
+  mlflow: MlflowSink,
+  onFault: (error: unknown) => void,
+): Promise<number> {
   for (let sent = 0; ; sent++) {
-    // whoever takes it puts it off first: another node that looks now does not send it too
-    const [due] = await sql.query<{ job: string; attempts: number }>(
-      `update mlflow_outbox set attempts = attempts + 1, next_at = now() + make_interval(secs => least($1, $2 * power(2, least(attempts, 20))) / 1000.0)
+    const [due] = await sql.query<Due>(
+      `update mlflow_outbox set attempts = attempts + 1, next_at = now() + make_interval(secs => $1)
        where job = (select job from mlflow_outbox where done_at is null and next_at <= now() order by next_at limit 1 for update skip locked)
        returning job, attempts`,
-      [LONGEST_MS, FIRST_MS],
+      [LEASE_MS / 1_000],
     );
     if (due === undefined) return sent;
+    const lease = renewing(sql, clock, due);
     try {
       const runId = await mlflow.write(await runOf(await jobOf(sql, due.job)));
       await sql.query(`update mlflow_outbox set done_at = now(), run_id = $2, last_error = null where job = $1`, [
@@ -37,13 +46,48 @@ export async function settle(sql: Sql, mlflow: MlflowSink, onFault: (error: unkn
       ]);
     } catch (error) {
       onFault(error);
-      await sql.query('update mlflow_outbox set last_error = $2 where job = $1', [
-        due.job,
-        messageOf(error).slice(0, 500),
-      ]);
+      await sql.query(
+        `update mlflow_outbox set last_error = $3, next_at = now() + make_interval(secs => $4) where job = $1 and attempts = $2`,
+        [due.job, due.attempts, messageOf(error).slice(0, 500), pauseMs(due.attempts) / 1_000],
+      );
       return sent;
+    } finally {
+      lease.cancel();
     }
   }
+}
+
+interface Due {
+  job: string;
+  /** With this one: nobody else has the run as long as the number stands. */
+  attempts: number;
+}
+
+const pauseMs = (attempts: number): number => Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(attempts - 1, 20));
+
+/** Keeps the run until it is cancelled. */
+function renewing(sql: Sql, clock: Clock, { job, attempts }: Due): TimerHandle {
+  let isOver = false;
+  let timer: TimerHandle;
+  const next = () => {
+    timer = clock.after(RENEW_MS, async () => {
+      await sql
+        .query(
+          `update mlflow_outbox set next_at = now() + make_interval(secs => $3) where job = $1 and attempts = $2 and done_at is null`,
+          [job, attempts, LEASE_MS / 1_000],
+        )
+        // away: the run is written twice at worst, and is the same run in MLflow
+        .catch(() => undefined);
+      if (!isOver) next();
+    });
+  };
+  next();
+  return {
+    cancel() {
+      isOver = true;
+      timer.cancel();
+    },
+  };
 }
 
 async function runOf(job: Job): Promise<MlflowRun> {

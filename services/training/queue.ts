@@ -13,8 +13,9 @@ import type { Sql } from '../../actors/store/sql.ts';
  *  1  A job is claimed by one node: the row is locked while it is taken. At most one of a type and name waits or runs: an index
  *     sees to it, whoever asks at once.
  *  2  Who runs it beats; one whose beat stands still for DEAD_AFTER_S has died, and the job has failed. By the clock of the
- *     database alone.
- *  3  What has ended stays as it ended: a late report of a node that was thought dead changes nothing.
+ *     database alone, and only by who has reached it all that time (burial.ts).
+ *  3  Who cannot do a job leaves it to others: it waits, and says for what. What nobody can do fails (able-nodes.ts).
+ *  4  What has ended stays as it ended: a late report of a node that was thought dead changes nothing.
  */
 export type JobStatus = 'queued' | 'running' | 'done' | 'failed' | 'cancelled';
 
@@ -67,6 +68,26 @@ export async function claimJob(sql: Sql, type: string, node: string): Promise<Jo
     [type, node],
   );
   return job ?? null;
+}
+
+export async function isWaiting(sql: Sql, type: string): Promise<boolean> {
+  return (await sql.query(`select 1 from jobs where type = $1 and status = 'queued' limit 1`, [type])).length > 0;
+}
+
+/** Says on the jobs that wait what they wait for. */
+export async function tellWaiting(sql: Sql, type: string, message: string): Promise<void> {
+  await sql.query(
+    `update jobs set message = $2 where type = $1 and status = 'queued' and message is distinct from $2`,
+    [type, message.slice(0, 500)],
+  );
+}
+
+/** Nobody can do what waits: it has failed. Answers the jobs. */
+export async function giveUpWaiting(sql: Sql, type: string, message: string): Promise<Job[]> {
+  return sql.query<Job>(
+    `update jobs set status = 'failed', finished_at = now(), message = $2 where type = $1 and status = 'queued' returning ${COLUMNS}`,
+    [type, message.slice(0, 2_000)],
+  );
 }
 
 /** Whether the job is still this node's: it may have been cancelled, or taken for dead. */

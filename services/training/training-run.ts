@@ -27,6 +27,8 @@ export interface TrainingRunOptions {
   roots: readonly string[];
   /** Null where a folder of this node is all there is. */
   objects: ObjectStore | null;
+  /** Interpreter of a prepared environment; null where the trainer finds or makes one. */
+  python?: string | null;
   signal: AbortSignal;
   onProgress(fraction: number, text: string): void;
   /** Stands in for the trainer in tests. */
@@ -61,6 +63,7 @@ export async function trainCandidate(options: TrainingRunOptions): Promise<Train
       model,
       out: scratch,
       version,
+      python: options.python,
       signal,
       onProgress: (fraction, text) => onProgress(0.85 * fraction, text),
     });

@@ -14,11 +14,22 @@ import { decodeVector, encodeVector, type ShardVector } from './shard-vector.ts'
  *  2. The vector also moves over events that the filter leaves out, and reaches the reader with the heartbeat.
  *  3. What the reader has not taken is not kept: beyond `maxPending` the affected shards are read again from the store.
  *  4. Where events have expired, `event: reset` carries a new id, and the stream goes on from now.
+ *  5. What belongs to no shard (an aside) has no place in the vector and goes out without an id: the reader keeps the id it has.
+ *     It is told to whoever listens, once, and is not told again after a resume.
  */
 export type EventSource = Pick<TwinHost, 'onEvents'> & {
   /** How far shards of other nodes have come; what lies before is read from the store. */
   onMarks?(listener: (marks: readonly Mark[]) => void): () => void;
+  /** What is told that is no event of a twin. */
+  onAsides?(listener: (aside: Aside) => void): () => void;
 };
+export interface Aside {
+  /** As of events: `data.drift`. */
+  type: string;
+  /** Kind of asset that it is about. */
+  kind: string;
+  data: unknown;
+}
 /** A shard, and the seq of its newest committed event. */
 export type Mark = readonly [shard: number, seq: number];
 export type EventStore = Pick<Store, 'shards' | 'events'>;
@@ -37,6 +48,9 @@ export interface FleetStreamOptions {
   stallMs?: number;
   bufferBytes?: number;
 }
+
+/** Asides that wait for a reader who is slow; the oldest go then. */
+const MAX_ASIDES = 100;
 
 /** Opens the stream. Throws store_down. */
 export async function fleetStream(
@@ -63,6 +77,7 @@ class LiveFleet {
   #stream: SseStream | undefined;
   #vector: ShardVector = new Map();
   #pending: TwinEvent[] = [];
+  #asides: Aside[] = [];
   /** Shards whose events have to be read from the store before live ones go on → the seq they are known to have reached. */
   #behind = new Map<number, number>();
   #pumping = false;
@@ -75,9 +90,11 @@ class LiveFleet {
     this.#options = { clock: systemClock, maxPending: 2000, pageSize: 500, ...options };
     const unlisten = host.onEvents((events) => this.#hear(events));
     const unmark = host.onMarks?.((marks) => this.#mark(marks));
+    const unaside = host.onAsides?.((aside) => this.#hearAside(aside));
     this.#unlisten = () => {
       unlisten();
       unmark?.();
+      unaside?.();
     };
   }
 
@@ -115,6 +132,7 @@ class LiveFleet {
     this.#closed = true;
     this.#unlisten();
     this.#pending = [];
+    this.#asides = [];
     this.#behind.clear();
   }
 
@@ -132,6 +150,14 @@ class LiveFleet {
   #mark(marks: readonly Mark[]): void {
     if (this.#closed) return;
     for (const [shard, seq] of marks) if (seq > (this.#vector.get(shard) ?? 0)) this.#fallBehind(shard, seq);
+    if (this.#stream) void this.#pump();
+  }
+
+  #hearAside(aside: Aside): void {
+    const { kind, types } = this.#filter;
+    if (this.#closed || (kind !== undefined && aside.kind !== kind) || !isOfTypes(types, aside.type)) return;
+    this.#asides.push(aside);
+    if (this.#asides.length > MAX_ASIDES) this.#asides.shift();
     if (this.#stream) void this.#pump();
   }
 
@@ -163,8 +189,10 @@ class LiveFleet {
     this.#pumping = true;
     try {
       while (!this.#closed && stream.writable) {
+        const aside = this.#asides.shift();
         const next = this.#behind.entries().next().value;
-        if (next !== undefined) await this.#catchUp(stream, ...next);
+        if (aside !== undefined) stream.send({ event: aside.type, data: aside.data });
+        else if (next !== undefined) await this.#catchUp(stream, ...next);
         else if (!this.#sendNext(stream)) break;
       }
     } catch {
@@ -231,6 +259,9 @@ class LiveFleet {
 
 export function passes(filter: FleetFilter, event: Pick<TwinEvent, 'type' | 'twinId'>): boolean {
   if (filter.kind !== undefined && !event.twinId.startsWith(`${filter.kind}:`)) return false;
-  if (filter.types === undefined) return true;
-  return filter.types.some((type) => event.type === type || event.type.startsWith(`${type}.`));
+  return isOfTypes(filter.types, event.type);
+}
+
+function isOfTypes(types: FleetFilter['types'], of: string): boolean {
+  return types === undefined || types.some((type) => of === type || of.startsWith(`${type}.`));
 }

@@ -13,7 +13,8 @@ import { filesUnder, ROOT, textOf } from './tree.ts';
 /** docker-compose.yml, the image, the settings and the documents hold together. */
 interface Service {
   image?: string;
-  build?: unknown;
+  build?: { target?: string };
+  profiles?: string[];
   environment?: Record<string, unknown>;
   healthcheck?: { test?: string[] };
   deploy?: { resources?: { limits?: { cpus?: string; memory?: string } } };
@@ -22,6 +23,7 @@ interface Service {
   networks?: string[];
   restart?: string;
   read_only?: boolean;
+  tmpfs?: string[];
   cap_drop?: string[];
   security_opt?: string[];
   privileged?: boolean;
@@ -37,7 +39,7 @@ const compose = parse(text, { merge: true }) as {
   networks: Record<string, unknown>;
 };
 const services = Object.entries(compose.services);
-const nodes = services.filter(([, service]) => service.image?.startsWith('twinmesh:'));
+const nodes = services.filter(([, service]) => /^twinmesh(-training)?:/.test(service.image ?? ''));
 const dockerfile = textOf('Dockerfile');
 /** Runs once and ends: others wait for its end, which is more than a health check. */
 const oneShot = (service: Service) => service.restart === 'no';
@@ -60,7 +62,7 @@ describe('compose', () => {
           'jaeger',
           'minio',
           'mlflow',
-        ].concat('host-1', 'host-2', 'ingest', 'history', 'gateway'),
+        ].concat('host-1', 'host-2', 'ingest', 'history', 'inference', 'gateway', 'trainer'),
       ),
     );
   });
@@ -150,10 +152,10 @@ describe('nodes in compose', () => {
       ]),
     );
 
-  it('are hosts, ingest, history and gateway, each under a name of its own', () => {
+  it('are hosts, ingest, history, inference and gateway, each under a name of its own', () => {
     const running = nodes.filter(([, service]) => !oneShot(service));
     const roles = running.map(([, service]) => service.environment?.ROLES);
-    expect(roles.sort()).toEqual(['gateway', 'history', 'host', 'host', 'ingest', 'ingest']);
+    expect(roles.sort()).toEqual(['gateway', 'history', 'host', 'host', 'inference', 'inference', 'ingest', 'ingest']);
     const names = running.map(([, service]) => service.environment?.NODE_ID);
     expect(new Set(names).size).toBe(running.length);
   });
@@ -186,6 +188,21 @@ describe('nodes in compose', () => {
     }
   });
 
+  it('train where there is Python, with room for it, and share what they have made', () => {
+    const training = nodes.filter(([, service]) => service.build?.target === 'training');
+    expect(training.map(([name]) => name)).toEqual(['trainer']);
+    for (const [, { image, profiles, environment, volumes, tmpfs }] of training) {
+      expect([image, profiles]).toEqual([expect.stringMatching(/^twinmesh-training:/), ['training']]);
+      expect(environment?.ROLES).toBe('inference');
+      expect(environment?.S3_ENDPOINT).toBe(compose.services.inference.environment?.S3_ENDPOINT);
+      // Rows are kept below HOME of the image, which must not be memory.
+      expect(dockerfile).toMatch(/^ENV TRAINING_PYTHON=\/opt\/training\/bin\/python HOME=\/data$/m);
+      expect([volumes, tmpfs?.some((each) => each.startsWith('/data'))]).toEqual([['training:/data'], false]);
+    }
+    for (const [name, { image, build }] of nodes.filter(([, service]) => service.build?.target === undefined))
+      expect([name, image, build]).toEqual([name, compose.services.migrate.image, compose.services.migrate.build]);
+  });
+
   it('run without rights: no capability, nothing to write but memory, time to stop', () => {
     for (const [name, service] of nodes) {
       expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ['ALL']]);
@@ -208,7 +225,7 @@ describe('nodes in compose', () => {
       .static_configs.flatMap((each: { targets: string[] }) => each.targets)
       .sort();
     const wanted = nodes
-      .filter(([name, service]) => !oneShot(service) && name !== 'demo')
+      .filter(([, service]) => !oneShot(service) && service.profiles === undefined)
       .map(
         ([name, { environment }]) =>
           `${name}:${environment?.ROLES === 'gateway' ? environment.PORT : environment?.METRICS_PORT}`,
@@ -229,20 +246,38 @@ describe('files of deploy/', () => {
 });
 
 describe('the image', () => {
-  it('has the Node of package.json, in both stages', () => {
+  const stages = [...dockerfile.matchAll(/^FROM (\S+)(?: AS (\S+))?$/gm)].map(([, from, name]) => ({ from, name }));
+  const textOfStage = (name: string) =>
+    dockerfile.split(/^(?=FROM )/m).find((stage) => stage.split('\n')[0].endsWith(` AS ${name}`)) ?? '';
+
+  it('has the Node of package.json, in every stage', () => {
     const { node } = JSON.parse(textOf('package.json')).dependencies;
-    const stages = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, image]) => image);
-    expect(stages).toEqual([`node:${node}-bookworm-slim`, `node:${node}-bookworm-slim`]);
+    const names = new Set(stages.map(({ name }) => name));
+    const foreign = stages.filter(({ from }) => !names.has(from)).map(({ from }) => from);
+    expect(foreign).toEqual(Array(3).fill(`node:${node}-bookworm-slim`));
+  });
+
+  it('has no Python unless asked for, and then exactly the pinned packages, in place before it starts', () => {
+    expect(stages.at(-1)).toEqual({ from: 'program', name: undefined });
+    expect(stages.find(({ name }) => name === 'training')?.from).toBe('program');
+    for (const stage of ['packages', 'program'])
+      expect([stage, textOfStage(stage)]).toEqual([stage, expect.not.stringMatching(/python|pip/)]);
+    expect(textOfStage('python')).toMatch(/^COPY models\/training\/requirements\.txt /m);
+    expect(textOfStage('python')).toMatch(/pip install .*--only-binary=:all: -r \/tmp\/requirements\.txt$/m);
+    // An environment works where it was made only.
+    expect(textOfStage('training')).toMatch(/^COPY --from=python (\/opt\/training) \1$/m);
+    expect(textOfStage('training').match(/^USER .+$/gm)).toEqual(['USER root', 'USER node']);
   });
 
   it('does not run as root and holds every file that the program imports', () => {
     expect(dockerfile).toMatch(/^USER node$/m);
     const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, files]) => files.split(' '));
-    const ignored = textOf('.dockerignore');
+    const ignored = textOf('.dockerignore').split('\n');
     for (const path of copied) {
-      expect([path, existsSync(join(ROOT, path)), ignored.includes(`!${path}`)]).toEqual([path, true, true]);
+      const sent = ignored.some((line) => `!${path}` === line || `!${path}`.startsWith(`${line}/`));
+      expect([path, existsSync(join(ROOT, path)), sent]).toEqual([path, true, true]);
     }
-    const rooms = ['services', 'mixins', 'actors', 'config'];
+    const rooms = ['services', 'mixins', 'actors', 'models', 'config'];
     const imports = filesUnder(
       '.',
       (path) => rooms.some((room) => path.startsWith(`${room}/`)) && path.endsWith('.ts'),

@@ -11,6 +11,7 @@ import { fleet } from '../../actors/store/queries/fleet.ts';
 import { rawHistory } from '../../actors/store/queries/history.ts';
 import { newestReadings } from '../../actors/store/queries/newest.ts';
 import type { Page } from '../../actors/store/queries/page.ts';
+import { listPredictions } from '../../actors/store/queries/prediction-list.ts';
 import { closeBuckets, openRollups } from '../../actors/store/queries/rollup.ts';
 import { DAY_MS, HOUR_MS, iso, MINUTE_MS } from '../../actors/store/queries/span.ts';
 import { listRules, loadTuning, patchRule } from '../../actors/store/queries/tuning.ts';
@@ -75,6 +76,11 @@ async function seed(sql: Sql): Promise<void> {
       [twin, iso(END)],
     );
   }
+  await sql.query(
+    `insert into entries select 1, 3 * r, 0, 'prediction', to_timestamp($1::float8 / 1000 + 60 * r), json_build_object('name', case r % 3 when 0 then 'rul' else 'fault' end,
+       'basedOn', 3 * r - 2, 'prediction', json_build_object('model', 'boiler-life@1.0.0', 'at', $1::float8 + 60000 * r, 'value', r / 4.0)) from generate_series(1, 200) r`,
+    [T0],
+  );
   for (let i = 0; i < 30; i++) {
     const at = iso(T0 + (i >> 1) * HOUR_MS);
     await sql.query(
@@ -144,6 +150,11 @@ const QUESTIONS: Record<string, (sql: Sql) => Promise<unknown>> = {
   },
   events: (sql) => every((cursor) => listEvents(sql, { span, type: 'alert,twin.offline', limit: 7, cursor })),
   alerts: (sql) => every((cursor) => listAlerts(sql, { span, state: 'standing', severity: 'high', limit: 7, cursor })),
+  predictions: (sql) =>
+    every((cursor) => {
+      const some = { from: T0 + 20 * MINUTE_MS, to: T0 + 150 * MINUTE_MS };
+      return listPredictions(sql, keyOf(1, 'x'), { name: 'rul', span: some, order: 'desc', limit: 7, cursor });
+    }),
   review: (sql) => reviewAnomaly(sql, 'n4', { confirmed: false, rootCause: 'x', by: 'me', nowMs: END }),
   anomalies: (sql) => every((cursor) => listAnomalies(sql, { span, review: 'open,rejected', limit: 7, cursor })),
   rules: async (sql) => {
@@ -190,6 +201,32 @@ describe.skipIf(server === null)('queries on a real server', () => {
     const [one, two] = [await QUESTIONS[name](embedded), await QUESTIONS[name](real)];
     expect(JSON.stringify(two).length).toBeGreaterThan(20);
     expect(rounded(two)).toEqual(rounded(one));
+  });
+
+  it('predictions of a twin are read through its own key alone', async () => {
+    await real.query(
+      `insert into entries select t, r, 0, 'prediction', to_timestamp(r), json_build_object('name', 'rul', 'basedOn', r - 1,
+         'prediction', json_build_object('model', 'm@1.0.0', 'at', r * 1000, 'value', r)) from generate_series(101, 120) t, generate_series(1, 2000) r`,
+    );
+    await real.exec('analyze entries');
+    const plans: string[] = [];
+    const explained: Sql = {
+      exec: (text) => real.exec(text),
+      close: () => real.close(),
+      query: async <Row>(...[text, params]: Parameters<Sql['query']>) => {
+        const plan = await real.query<Record<string, string>>(`explain ${text}`, params);
+        plans.push(plan.map((row) => row['QUERY PLAN']).join('\n'));
+        return await real.query<Row>(text, params);
+      },
+    };
+    await putTwins(real, [{ twin: 107, id: 'p' }]);
+    const query = { name: 'rul', span: { from: 1_500_000, to: 1_600_000 }, order: 'desc', limit: 10 } as const;
+    expect((await listPredictions(explained, keyOf(107, 'p'), query)).items[0]).toMatchObject({ value: 1_599 });
+    expect(plans.length).toBeGreaterThan(4);
+    for (const plan of plans) {
+      expect(plan).toContain('entries_pkey');
+      expect(plan).not.toMatch(/Seq Scan on entries/);
+    }
   });
 
   it('a node that is second to a step waits, and then does nothing', async () => {

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { ask, dataOf, itemsOf, untilReady } from './api.ts';
 import { eventually, NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
 
@@ -122,6 +123,7 @@ describe('a data folder that cannot be used', () => {
     'is refused where the file system is read-only, new and used, and is as before afterwards',
     async () => {
       const dir = mount('readonly', `size=${MOUNTED_MB}m`);
+      await emptyDatabase(dir);
       const first = start(dir);
       const at = await whereabouts(first);
       await untilReady(at.http);
@@ -185,6 +187,7 @@ describe('a disk that runs full', () => {
     next = 0;
     acknowledged = new Set();
     dir = mount('full', `size=${MOUNTED_MB}m`);
+    await emptyDatabase(dir);
     node = start(dir);
     at = await whereabouts(node);
     await untilReady(at.http);

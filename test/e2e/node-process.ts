@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { inherited } from '../servers/short-lived.ts';
 
 /** A node of its own process, as `npm start` runs it, on free ports. */
 export const ROOT = join(import.meta.dirname, '..', '..');
@@ -38,7 +39,10 @@ export class NodeProcess {
       LOG_FORMAT: 'json',
       NODE_COMPILE_CACHE: COMPILED,
     };
-    const child = spawn(process.execPath, args, { cwd: folder, env: { PATH: process.env.PATH, ...free, ...env } });
+    const child = spawn(process.execPath, [...inherited(), ...args], {
+      cwd: folder,
+      env: { PATH: process.env.PATH, ...free, ...env },
+    });
     return new NodeProcess(child);
   }
 

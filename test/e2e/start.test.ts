@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { eventually, NodeProcess, ROOT, whereabouts } from './node-process.ts';
 
 const run = promisify(execFile);
@@ -37,12 +38,13 @@ async function twinsOf(key: string, http: string): Promise<Twin[]> {
 }
 
 /** Puts a copy of the used data folder where the next start finds it. */
-function useDatabase(): void {
-  cpSync(join(used, 'data'), join(folder, 'data'), { recursive: true });
+function useDatabase(at = folder): void {
+  cpSync(join(used, 'data'), join(at, 'data'), { recursive: true });
 }
 
 beforeAll(async () => {
   used = mkdtempSync(join(tmpdir(), 'twinmesh-used-'));
+  await emptyDatabase(join(used, 'data'));
   const node = NodeProcess.start(used, { DEMO: 'off' });
   usedKey = (await whereabouts(node)).key ?? '';
   node.signal('SIGTERM');
@@ -117,11 +119,28 @@ describe('npm start', () => {
       (revision) => revision > (data.revision as number),
     );
   });
+});
+
+describe('a node that plays', () => {
+  let home = '';
+  let playing: NodeProcess;
+  let http = '';
+
+  beforeAll(async () => {
+    home = mkdtempSync(join(tmpdir(), 'twinmesh-playing-'));
+    useDatabase(home);
+    playing = NodeProcess.start(home, { SIMULATION_INTERVAL: '0.2' });
+    ({ http } = await whereabouts(playing));
+  });
+
+  afterAll(async () => {
+    playing.signal('SIGKILL');
+    await playing.ended();
+    rmSync(home, { recursive: true, force: true });
+  });
 
   it('plays a failure scenario on request', async () => {
-    useDatabase();
     const key = usedKey;
-    const { http } = await whereabouts(start({ SIMULATION_INTERVAL: '0.2' }));
     const scenarios = await curl(key!, `${http}/api/v1/demo/scenarios`);
     const stuck = (scenarios.data.items as { scenario: string; twins: string[] }[]).find(
       ({ scenario }) => scenario === 'pressure_loss',
@@ -137,7 +156,7 @@ describe('npm start', () => {
         headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
         body: JSON.stringify(body),
       });
-    const cli = NodeProcess.run(folder, [join(ROOT, 'services/scenario-cli.ts'), twinId, 'pressure_loss', '1']);
+    const cli = NodeProcess.run(home, [join(ROOT, 'services/scenario-cli.ts'), twinId, 'pressure_loss', '1']);
     await cli.until(new RegExp(`pressure_loss has started on ${twinId}, severity 1`));
     expect(await cli.ended()).toBe(0);
     expect((await post({ twinId, scenario: 'flood', severity: 1 })).status).toBe(400);
@@ -151,8 +170,6 @@ describe('npm start', () => {
   });
 
   it('says in /metrics what came in', async () => {
-    useDatabase();
-    const { http } = await whereabouts(start());
     const metric = async (name: string) => {
       const text = await (await fetch(`${http}/metrics`)).text();
       return Number(text.match(new RegExp(`^${name} (\\d+)`, 'm'))?.[1] ?? Number.NaN);
@@ -162,6 +179,14 @@ describe('npm start', () => {
       (count) => count > 10,
     );
     expect(await metric('mqtt_messages_received_total')).toBeGreaterThanOrEqual(accepted);
+  });
+
+  it('has its folder to itself', async () => {
+    const second = NodeProcess.start(home, { DEMO: 'off' });
+    nodes.push(second);
+    expect(await second.ended()).toBe(2);
+    expect(second.output).toContain('data_dir');
+    expect(second.output).toContain('in use');
   });
 });
 
@@ -181,6 +206,7 @@ describe('a start that cannot be', () => {
     const taken = createServer();
     await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
     const port = String((taken.address() as { port: number }).port);
+    await emptyDatabase(join(folder, 'data'));
     for (const setting of ['PORT', 'MQTT_LISTEN_PORT', 'MQTT_WS_PORT']) {
       const node = start({ [setting]: port, DEMO: 'off' });
       expect(await node.ended(), node.output).toBe(2);
@@ -190,16 +216,6 @@ describe('a start that cannot be', () => {
     taken.close();
     // The folder is free again, and the first key, which nobody has seen yet, is shown now.
     expect((await whereabouts(start({ DEMO: 'off' }))).key).not.toBeNull();
-  });
-
-  it('refuses a folder that another process uses', async () => {
-    useDatabase();
-    const node = start({ DEMO: 'off' });
-    await whereabouts(node);
-    const second = start({ DEMO: 'off' });
-    expect(await second.ended()).toBe(2);
-    expect(second.output).toContain('data_dir');
-    expect(second.output).toContain('in use');
   });
 
   it('names the file of a faulty kind', async () => {
@@ -227,6 +243,8 @@ describe('a start that cannot be', () => {
     );
     node.signal('SIGINT');
     expect(await node.ended(), node.output).toBe(0);
+    // What it was making is whole or not there.
+    if (!existsSync(join(folder, 'data', 'pg'))) await emptyDatabase(join(folder, 'data'));
 
     const later = start({ LOG_LEVEL: 'debug' });
     await later.until(/Service 'gateway' is starting/);

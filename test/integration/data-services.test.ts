@@ -206,6 +206,10 @@ describe('rollups', () => {
   it('are made by the first by name of the nodes that can, and answers stay the same', async () => {
     const path = `/api/v1/twins/mote:1/history?step=1d`;
     const before = await get(path);
+    await node.parts.sql.query(
+      `insert into jobs (id, type, name, status, created_at, finished_at)
+       select 'job ' || days, 'training', 'x', 'done', at, at from (values (80), (100)) v (days), lateral (select now() - make_interval(days => days) as at) t`,
+    );
     expect(await node.broker.call('rollups.run')).toMatchObject({
       complete: true,
       rows: expect.toSatisfy((n: number) => n > 100),
@@ -213,6 +217,8 @@ describe('rollups', () => {
     expect((await get(path)).items).toEqual(before.items);
     const [row] = await node.parts.sql.query<{ n: number }>(`select count(*)::int as n from mote_readings_hourly`);
     expect(row.n).toBeGreaterThan(100);
+    // and with them what is on record of work that ended more than 90 days ago goes
+    expect(await node.parts.sql.query('select id from jobs')).toEqual([{ id: 'job 80' }]);
     const { registry } = node.broker;
     const known = registry.getServiceList;
     registry.getServiceList = () => [{ name: 'rollups', nodeID: 'another' }, ...known.call(registry, {})] as never;

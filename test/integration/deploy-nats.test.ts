@@ -10,7 +10,7 @@ import { findNats, type NatsServer } from '../servers/nats.ts';
 
 /** deploy/nats/nats.conf on a real server: each role can do its work, and nothing that would harm another's. */
 const FILE = join(ROOT, 'deploy/nats/nats.conf');
-const USERS = ['host', 'ingest', 'gateway', 'history', 'sys'] as const;
+const USERS = ['host', 'ingest', 'gateway', 'history', 'inference', 'sys'] as const;
 type User = (typeof USERS)[number];
 const passwordOf = (user: User) => `test${user}password`;
 
@@ -143,9 +143,9 @@ describe.skipIf(server === null)('accounts of NATS', () => {
     expect(await refusal('ingest', subject)).toMatch(/permissions/i);
   });
 
-  it('refuse to gateway and history what ingest may, and to a host what nobody may', async () => {
+  it('refuse to gateway, history and inference what ingest may, and to a host what nobody may', async () => {
     expect(await refusal('ingest', 'twins.log.1')).toBeNull();
-    for (const user of ['gateway', 'history'] as const) {
+    for (const user of ['gateway', 'history', 'inference'] as const) {
       for (const subject of [
         'twins.log.1',
         'twins.note.x',

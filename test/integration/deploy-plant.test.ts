@@ -106,7 +106,7 @@ describe.skipIf(mosquitto === null || postgres === null || nats === null)('the p
       environmentOf('migrate'),
     );
     expect([await migrate.ended(), migrate.output]).toEqual([0, expect.stringMatching(/schema version/)]);
-    for (const name of ['host-1', 'host-2', 'ingest', 'history', 'gateway']) {
+    for (const name of ['host-1', 'host-2', 'ingest', 'history', 'inference', 'gateway']) {
       mkdirSync(join(folder, name));
       nodes[name] = NodeProcess.start(join(folder, name), environmentOf(name));
       // The host makes the stream, which the others only look at.
@@ -167,6 +167,17 @@ describe.skipIf(mosquitto === null || postgres === null || nats === null)('the p
         ({ status, body }) => status === 200 && JSON.stringify(body.data).includes('65.5'),
       );
       expect((await ask('/api/v1/twins?kind=machine')).status).toBe(200);
+      const values = { temperature: 65, vibration: 2, pressure: 45, power: 250 };
+      // A twin is asked about when it hears something; the first may come before the models are loaded.
+      const asked = await eventually(
+        async () => {
+          const whole = [{ twinId: 'machine:PLANT', at: new Date().toISOString(), values }];
+          expect((await ask('/api/v1/telemetry', { method: 'POST', body: JSON.stringify(whole) })).status).toBe(200);
+          return await ask('/api/v1/twins/machine:PLANT');
+        },
+        ({ body }) => 'anomaly' in body.data.predictions,
+      );
+      expect(asked.body.data.predictions).toMatchObject({ anomaly: { model: 'machine-anomaly' } });
       const desired = await ask('/api/v1/twins/machine:PLANT/desired', {
         method: 'PATCH',
         body: JSON.stringify({ speed: 3 }),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../actors/protocol/clock.ts';
 import type { TwinmeshError } from '../../actors/protocol/errors.ts';
+import { whyNoPython } from '../../models/training/python.ts';
 import { Asking } from '../../services/inference/asking.ts';
 import type { WireAnswer, WireRequest } from '../../services/inference/wire.ts';
 import { ask, dataOf, metricOf } from '../e2e/api.ts';
@@ -26,6 +27,11 @@ const KIND = `export default {
 };`;
 const DEADLINE_MS = 400;
 const OPEN_MS = 500;
+/** Neither on the path nor an environment that was made before. */
+const WITHOUT_PYTHON = { PATH: folder, HOME: folder };
+/** Whether the node that is to train here can. */
+const noPython = await whyNoPython(null);
+if (noPython !== null && process.env.REQUIRE_SERVERS === '1') throw new Error(noPython);
 
 describe.skipIf(mesh === null)('inference on a node of its own', () => {
   const { broker } = (mesh ?? {}) as Mesh;
@@ -59,7 +65,7 @@ describe.skipIf(mesh === null)('inference on a node of its own', () => {
     return twin;
   };
   const startInference = async () => {
-    inference = await (mesh as Mesh).start('i', env('inference'));
+    inference = await (mesh as Mesh).start('i', { ...env('inference'), ...WITHOUT_PYTHON });
   };
   const env = (roles: string) => ({
     ROLES: roles,
@@ -151,5 +157,21 @@ describe.skipIf(mesh === null)('inference on a node of its own', () => {
       tell,
       ({ stale, predictions: { life } }) => stale === null && life.stale === null && life.value > 2 * newest + 1,
     );
+  });
+
+  it.skipIf(noPython !== null)('leaves training to a node that has Python, and waits for one', async () => {
+    const { id } = await dataOf(host, '/api/v1/models/machine-rul/train', 'POST', {});
+    const job = () => dataOf(host, `/api/v1/jobs/${id}`);
+    const waits = await eventually(job, ({ message }) => message !== null);
+    expect(waits).toMatchObject({
+      status: 'queued',
+      node: null,
+      message: expect.stringMatching(/waits for a node that can train.*; i: Training needs Python/),
+    });
+    await (mesh as Mesh).start('p', env('inference'));
+    const taken = await eventually(job, ({ status }) => status !== 'queued');
+    expect(taken).toMatchObject({ status: 'running', node: 'p' });
+    await dataOf(host, `/api/v1/jobs/${id}`, 'DELETE');
+    expect(await mesh?.end('p')).toBe(0);
   });
 });

@@ -1,16 +1,31 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseCard } from '../../models/card.ts';
+import { begin, registerModel } from '../../services/models/register.ts';
 import { eventually, NodeProcess } from '../e2e/node-process.ts';
 import { type Mesh, startMesh } from '../servers/mesh.ts';
+import { localReceiver } from '../unit/notify/local-receiver.ts';
 
 /** Real nodes over a real NATS and PostgreSQL: who owns what, and that twins are reached wherever they are. */
-const mesh = await startMesh({ ttlMs: 2_000, shards: 32 });
+const hook = await localReceiver();
 const TWINS = Array.from({ length: 40 }, (_, i) => `machine:M${i}`);
 const SILENCE_MS = 60_000;
 const folder = mkdtempSync(join(tmpdir(), 'twinmesh-namesake-'));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const notifiers = join(folder, 'notifiers.json');
+writeFileSync(
+  notifiers,
+  JSON.stringify({
+    receivers: { ml: { type: 'webhook', url: hook.url } },
+    rules: [{ name: 'models', events: ['data.drift'], receivers: ['ml'] }],
+  }),
+);
+const mesh = await startMesh({ ttlMs: 2_000, shards: 32, env: { NOTIFIERS_FILE: notifiers } });
+afterAll(async () => {
+  await hook.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 describe.skipIf(mesh === null)('a mesh', () => {
   const { broker, sql, directory } = (mesh ?? {}) as Mesh;
@@ -52,7 +67,7 @@ describe.skipIf(mesh === null)('a mesh', () => {
 
   beforeAll(async () => {
     await Promise.all([
-      mesh?.start('a', { ROLES: 'host' }),
+      mesh?.start('a', { ROLES: 'host,history' }),
       mesh?.start('b', { ROLES: 'host' }),
       mesh?.start('g', { ROLES: 'gateway,history,ingest' }),
     ]);
@@ -76,7 +91,7 @@ describe.skipIf(mesh === null)('a mesh', () => {
     await everyTwin();
     const { json } = await api('GET', '/api/v1/nodes');
     expect(json.data.items.map(({ node, state, roles }: never) => [node, state, (roles as string[]).length])).toEqual([
-      ['a', 'running', 1],
+      ['a', 'running', 2],
       ['b', 'running', 1],
       ['g', 'running', 3],
     ]);
@@ -105,6 +120,39 @@ describe.skipIf(mesh === null)('a mesh', () => {
     await fleet.until(new RegExp(`event: desired.changed[\\s\\S]*${TWINS[2]}`));
     twin.close();
     fleet.close();
+  });
+
+  it('tells once that a model drifts, whoever judges it, and shows it at the gateway', async () => {
+    const card = parseCard(readFileSync('models/mote-health/1.0.0/card.json', 'utf8'));
+    await registerModel(sql, card, 'built in');
+    await begin(sql, card.name, card.version);
+    const { name, version, kind, inputs } = card;
+    const drifting = inputs.findIndex(({ reference }) => reference !== undefined);
+    const counts = inputs.map(({ reference }, i) => ({
+      bins: (reference?.shares ?? []).map((share, bin) => (i === drifting ? (bin === 0 ? 1_000 : 0) : share * 1_000)),
+      missing: 0,
+    }));
+    await sql.query(
+      `insert into drift_counts (model, version, hour, node, kind, rows, counts)
+       select $1, $2, date_trunc('hour', now()) - h * interval '1 hour', 'far', $3, 1000, $4::jsonb from generate_series(0, 6) h`,
+      [name, version, kind, JSON.stringify(counts)],
+    );
+    const fleet = await follow(`${http}/api/v1/stream?type=data`, key);
+    await fleet.until(/event: hello/);
+    const judge = () => Promise.all(['a', 'g'].map((nodeID) => broker.call('drift.run', {}, { nodeID })));
+    await judge();
+    await judge();
+    const seen = await fleet.until(/event: data.drift\n(.*)\n/);
+    expect(seen).toMatch(/event: data.drift\ndata: /);
+    expect(JSON.parse(/event: data.drift\ndata: (.*)\n/.exec(seen)?.[1] ?? '')).toMatchObject({
+      kind,
+      body: { model: name, input: inputs[drifting].name, drifting: true },
+    });
+    fleet.close();
+    await expect.poll(() => hook.taken.length, { timeout: 10_000 }).toBeGreaterThan(0);
+    expect(hook.taken.map(({ body }) => body.title)).toEqual([`${name}: ${inputs[drifting].name} drifts`]);
+    const rows = await sql.query<{ receiver: string; state: string }>('select receiver from notifications');
+    expect(rows).toEqual([{ receiver: 'ml' }]);
   });
 
   it('gives a node that joins its share, and loses nothing by it', async () => {

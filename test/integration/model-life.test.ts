@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { gaussian, seededRandom, systemClock } from '../../actors/protocol/clock.ts';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import { migrate } from '../../actors/store/postgres/migrate.ts';
-import type { Sql } from '../../actors/store/sql.ts';
+import { type Sql, SqlError } from '../../actors/store/sql.ts';
 import { Mlflow, type MlflowRun } from '../../mixins/mlflow.ts';
 import { ObjectFolder } from '../../mixins/object-folder.ts';
 import { type CardScore, type ModelCard, parseCard } from '../../models/card.ts';
@@ -13,8 +13,10 @@ import { runProgram } from '../../models/training/python.ts';
 import type { TrainOptions } from '../../models/training/training.ts';
 import { DriftBook } from '../../services/drift/book.ts';
 import { driftReport, judgeDrift } from '../../services/drift/report.ts';
-import { begin, listModels, registerModel, registerTrained, TRAINED } from '../../services/models/register.ts';
+import { createLogger } from '../../services/logger.ts';
+import { begin, listModels, promote, registerModel, registerTrained, TRAINED } from '../../services/models/register.ts';
 import { fetchVersion } from '../../services/training/artifacts.ts';
+import { Burial } from '../../services/training/burial.ts';
 import { settle } from '../../services/training/mlflow-outbox.ts';
 import {
   beatJob,
@@ -27,6 +29,7 @@ import {
   listJobs,
 } from '../../services/training/queue.ts';
 import { trainCandidate } from '../../services/training/training-run.ts';
+import { type WorkOptions, workOn } from '../../services/training/work.ts';
 import { linear, writeModel } from '../fixtures/onnx.ts';
 import { openEmptyDatabase } from '../servers/embedded.ts';
 import { findMlflow } from '../servers/mlflow.ts';
@@ -191,6 +194,117 @@ describe('a training', () => {
   });
 });
 
+describe('work on a job', () => {
+  /** Fifty times as fast. */
+  const fast = { ...systemClock, after: (ms: number, then: () => void) => systemClock.after(ms / 50, then) };
+  const roots = () => [join(folder, 'built-in'), join(folder, 'work')];
+  afterAll(() => promote(sql, NAME, '1.0.0', { by: 'me', reason: 'as it was' }));
+
+  const work = async (name: string, change: Partial<WorkOptions>) => {
+    const { id } = await enqueue(sql, { type: 'worked', name, params: { promote: true }, by: 'me' });
+    const job = (await claimJob(sql, 'worked', 'worker'))!;
+    await workOn({
+      sql,
+      clock: fast,
+      logger: createLogger({ level: 'silent', format: 'json', node: 'worker' }),
+      node: 'worker',
+      job,
+      abort: new AbortController(),
+      promotesBetter: false,
+      toMlflow: false,
+      train: (how) => trainCandidate({ ...how, model: NAME, roots: roots(), objects: null, trainer: trainer(0.99) }),
+      tried: async () => {},
+      onChanged: () => {},
+      ...change,
+    });
+    return jobOf(sql, id);
+  };
+
+  it('leaves a version that no node can load a candidate, and says why', async () => {
+    const job = await work(NAME, {
+      async tried() {
+        throw new TwinmeshError('bad_model', 'No node can load it.');
+      },
+    });
+    expect(job).toMatchObject({
+      status: 'done',
+      message: expect.stringMatching(/is a candidate; it did not go live: No node can load it\.$/),
+      result: { promoted: false },
+    });
+    const { version: made } = job.result as { version: string };
+    expect((await listModels(sql, NAME)).find((model) => model.version === made)?.status).toBe('candidate');
+  });
+
+  it('writes what has become of it once the database is back, and beats meanwhile', async () => {
+    let isAway = false;
+    let beats = 0;
+    const asked: string[] = [];
+    const away: Sql = {
+      ...sql,
+      async query<Row>(...statement: Parameters<Sql['query']>) {
+        if (isAway) {
+          if (statement[0].startsWith('update jobs set beat')) beats++;
+          else asked.push(statement[0]);
+          // back when both have been tried a few times
+          if (beats >= 3 && asked.length >= 3) isAway = false;
+          throw new SqlError('not_sent', 'PostgreSQL cannot be reached.');
+        }
+        return sql.query<Row>(...statement);
+      },
+    };
+    const trained = async (options: TrainOptions) => {
+      const card = await trainer(0.97)(options);
+      isAway = true;
+      return card;
+    };
+    const job = await work(NAME, {
+      sql: away,
+      train: (how) => trainCandidate({ ...how, model: NAME, roots: roots(), objects: null, trainer: trained }),
+    });
+    expect([...new Set(asked)]).toEqual([expect.stringMatching(/^insert into models/)]);
+    expect(job).toMatchObject({ status: 'done', progress: 1, result: { promoted: true } });
+    // away at its very end
+    const last = await work(NAME, {
+      sql: away,
+      onChanged() {
+        isAway = true;
+        beats = asked.length = 0;
+      },
+    });
+    expect(asked[0]).toMatch(/with ended as/);
+    expect(last).toMatchObject({ status: 'done', message: expect.stringMatching(/is live$/) });
+  });
+
+  it('that fails says so', async () => {
+    const job = await work(NAME, { train: () => Promise.reject(new TwinmeshError('bad_request', 'no rows')) });
+    expect(job).toMatchObject({ status: 'failed', message: 'no rows' });
+  });
+
+  it('is not buried by who has not reached the database all along', async () => {
+    let now = 0;
+    const burial = new Burial({ ...systemClock, monotonic: () => now });
+    const away: Sql = { ...sql, query: () => Promise.reject(new SqlError('not_sent', 'away')) };
+    const { id } = await enqueue(sql, { type: 'worked', name: 'quiet', params: {}, by: 'me' });
+    await claimJob(sql, 'worked', 'worker');
+    await sql.query(`update jobs set beat = now() - interval '10 minutes' where id = $1`, [id]);
+    const looks = async (seconds: number) => {
+      const buried: string[] = [];
+      for (let s = 0; s < seconds; s += 15) {
+        buried.push(...(await burial.look(sql)).map((job) => job.id));
+        now += 15_000;
+      }
+      return buried;
+    };
+    expect(await looks(60)).toEqual([]);
+    await expect(burial.look(away)).rejects.toMatchObject({ code: 'store_down' });
+    expect(await looks(60)).toEqual([]);
+    // a look that stood still
+    now += 45_000;
+    expect(await looks(60)).toEqual([]);
+    expect(await looks(15)).toEqual([id]);
+  });
+});
+
 describe('a trained version', () => {
   it('counts as trained here, whoever came upon its folder first', async () => {
     const card = version(join(folder, 'elsewhere'), '8.0.0', 0.9);
@@ -322,6 +436,12 @@ describe('counts of drift', () => {
     await sql.query('delete from drift_counts');
     await ask(0);
     expect((await judge()).changes).toEqual([expect.objectContaining({ input: 'vibration', drifting: false })]);
+    // told of a version that is live no more: those who heard of it hear of the end, once
+    await sql.query(`update drift_states set version = '0.9.0', drifting = true where input = 'vibration'`);
+    expect((await judge()).changes).toEqual([
+      expect.objectContaining({ input: 'vibration', version: '1.0.0', drifting: false }),
+    ]);
+    expect((await judge()).changes).toEqual([]);
     await book.close();
     expect(faults).toEqual([]);
   });
@@ -354,13 +474,13 @@ describe('MLflow', () => {
         return 'run-1';
       },
     };
-    expect(await settle(sql, mlflow, (error) => void faults.push(error))).toBe(0);
+    expect(await settle(sql, systemClock, mlflow, (error) => void faults.push(error))).toBe(0);
     expect(faults).toHaveLength(1);
     // not before its time
-    expect(await settle(sql, mlflow, () => {})).toBe(0);
+    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(0);
     isAway = false;
     await sql.query('update mlflow_outbox set next_at = now()');
-    expect(await settle(sql, mlflow, () => {})).toBe(1);
+    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(1);
     expect(runs).toEqual([
       expect.objectContaining({
         job,
@@ -369,7 +489,44 @@ describe('MLflow', () => {
         params: { seed: '7', split: 'cells left out' },
       }),
     ]);
-    expect(await settle(sql, mlflow, () => {})).toBe(0);
+    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(0);
+  });
+
+  it('gets a run from one node, however long that takes', async () => {
+    const job = await ended('slowly');
+    let release = () => {};
+    let writes = 0;
+    const slow = {
+      async write() {
+        writes++;
+        await new Promise<void>((resolve) => {
+          release = resolve;
+        });
+        return 'run-2';
+      },
+    };
+    const leftS = async () => {
+      const [{ s }] = await sql.query<{ s: number }>(
+        'select extract(epoch from next_at - now())::float8 as s from mlflow_outbox where job = $1',
+        [job],
+      );
+      return s;
+    };
+    // 20 s of its clock are 200 ms
+    const clock = { ...systemClock, after: (ms: number, then: () => void) => systemClock.after(ms / 100, then) };
+    const sending = settle(sql, clock, slow, (error) => expect.fail(String(error)));
+    await expect.poll(() => writes).toBe(1);
+    expect(await leftS()).toBeGreaterThan(15);
+    // a good while later
+    await sql.query(`update mlflow_outbox set next_at = now() + interval '1 second' where job = $1`, [job]);
+    await expect.poll(leftS, { timeout: 5_000 }).toBeGreaterThan(15);
+    expect(await settle(sql, clock, slow, () => {})).toBe(0);
+    release();
+    expect(await sending).toBe(1);
+    expect(writes).toBe(1);
+    await expect(sql.query('select run_id from mlflow_outbox where job = $1', [job])).resolves.toEqual([
+      { run_id: 'run-2' },
+    ]);
   });
 
   it('itself takes runs, parameters, scores and artifacts, each run once', { timeout: 900_000 }, async ({ skip }) => {
@@ -378,9 +535,9 @@ describe('MLflow', () => {
     try {
       const job = await ended('real');
       const mlflow = new Mlflow(server.url);
-      expect(await settle(sql, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      expect(await settle(sql, systemClock, mlflow, (error) => expect.fail(String(error)))).toBe(1);
       await sql.query(`update mlflow_outbox set done_at = null, next_at = now() where job = $1`, [job]);
-      expect(await settle(sql, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      expect(await settle(sql, systemClock, mlflow, (error) => expect.fail(String(error)))).toBe(1);
       const ask = async (path: string, body?: unknown) => {
         const init =
           body === undefined

@@ -1,13 +1,15 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ServiceSchema } from 'moleculer';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import asking from '../../services/asking.service.ts';
 import { runCommand } from '../../services/command-line.ts';
+import history from '../../services/history.service.ts';
 import { toWire } from '../../services/inference/wire.ts';
 import inference from '../../services/inference.service.ts';
 import ml from '../../services/ml.service.ts';
+import { promote, shadow } from '../../services/models/register.ts';
 import models from '../../services/models.service.ts';
 import { modelsCommands } from '../../services/models-cli.ts';
 import { eventually } from '../e2e/node-process.ts';
@@ -56,7 +58,7 @@ beforeAll(async () => {
   writeModel(dir, { name: 'boiler-lie', version: '1.0.0', onnx: linear([1, 1], 0), card: { sha256: 'c'.repeat(64) } });
   node = await startGateway({
     env: { MODELS_DIR: dir, KINDS_DIR: join(folder, 'kinds') },
-    services: [...GATEWAY_SERVICES, asking, inference, models, ml] as unknown as ServiceSchema[],
+    services: [...GATEWAY_SERVICES, asking, inference, models, ml, history] as unknown as ServiceSchema[],
   });
   await node.broker.call('inference.refresh');
 });
@@ -74,6 +76,14 @@ const life = async () =>
       ],
     ),
   );
+const onTheCommandLine = async (...args: string[]) => {
+  process.env.DATA_DIR = node.dataDir;
+  try {
+    return (await runCommand(modelsCommands, args)).text;
+  } finally {
+    delete process.env.DATA_DIR;
+  }
+};
 const predict = async (inputs: unknown) => (await send('POST', '/ml/boiler-life/predict', { inputs })).json.data;
 const ONE_OF_EACH = { temperature: 1, pressure: 1 };
 
@@ -135,6 +145,18 @@ describe('models', () => {
       interval: [235, 245],
     });
     const rows = await node.parts.sql.query('select * from predictions where twin_id = $1', ['boiler:B1']);
+    const told = await send('GET', '/twins/boiler:B1/predictions?name=life&order=desc&limit=1');
+    expect(told.json.data.items).toMatchObject([
+      {
+        name: 'life',
+        model: 'boiler-life',
+        version: '1.1.0',
+        at: predictions.life.at,
+        value: 240,
+        interval: [235, 245],
+      },
+    ]);
+    expect((await send('GET', '/twins/boiler:nobody/predictions')).status).toBe(404);
     expect(rows[0]).toMatchObject({
       kind: 'boiler',
       name: 'life',
@@ -198,17 +220,56 @@ describe('models', () => {
     expect(statuses.filter((status) => status.startsWith('live'))).toHaveLength(1);
   });
 
-  it('keep the version that answers when another is broken on disk, and show why', async () => {
+  it('are tried before the register changes: one that no node can load is refused, and nothing is changed', async () => {
     await send('POST', '/models/boiler-life/promote', { version: '1.1.0' });
     boilerLife('1.2.0', 3);
     await node.broker.call('inference.refresh');
     expect((await life())['1.2.0']).toBe('candidate');
     boilerLife('1.2.0', 4);
-    await send('POST', '/models/boiler-life/promote', { version: '1.2.0' });
-    const [item] = (await send('GET', '/models/boiler-life')).json.data.items;
-    expect(item).toMatchObject({ version: '1.2.0', status: 'live', loaded: [] });
-    expect(item.refused[0].reason).toMatch(/a version never changes/);
+    const before = await life();
+    for (const verb of ['promote', 'shadow']) {
+      const answer = await send('POST', `/models/boiler-life/${verb}`, { version: '1.2.0' });
+      expect([answer.status, answer.json.code]).toEqual([422, 'bad_model']);
+      expect(answer.text).toMatch(/No node can load boiler-life@1\.2\.0.*node-1: .*a version never changes.*Mend/);
+    }
+    expect(await life()).toEqual(before);
     expect(await predict(ONE_OF_EACH)).toMatchObject({ model: 'boiler-life@1.1.0' });
+    // what lay is whole again: nothing is held against it any more
+    boilerLife('1.2.0', 3);
+    const { checked, note } = (await send('POST', '/models/boiler-life/shadow', { version: '1.2.0' })).json.data;
+    expect({ checked, note }).toEqual({ checked: true, note: null });
+    expect((await life())['1.2.0']).toBe('shadow shadow');
+    await send('POST', '/models/boiler-life/shadow', { version: null });
+  });
+
+  it('are not rolled back to a version that cannot be loaded any more', async () => {
+    await send('POST', '/models/boiler-life/promote', { version: '1.2.0' });
+    renameSync(join(dir, 'boiler-life', '1.1.0'), join(dir, 'aside'));
+    const answer = await send('POST', '/models/boiler-life/rollback', {});
+    expect([answer.status, answer.text]).toEqual([422, expect.stringMatching(/1\.1\.0.*There is no folder/)]);
+    expect((await life())['1.2.0']).toBe('live live');
+    renameSync(join(dir, 'aside'), join(dir, 'boiler-life', '1.1.0'));
+    expect((await send('POST', '/models/boiler-life/rollback', {})).status).toBe(200);
+    expect((await life())['1.1.0']).toBe('live live');
+  });
+
+  it('keep the version that answers when the live one or the shadow is broken on disk, and show why', async () => {
+    boilerLife('1.2.0', 5);
+    const { sql } = node.parts;
+    for (const status of ['shadow', 'live'] as const) {
+      if (status === 'shadow') await shadow(sql, 'boiler-life', '1.2.0');
+      else await promote(sql, 'boiler-life', '1.2.0', { by: 'a node without inference', reason: 'untried' });
+      await node.broker.call('inference.refresh');
+      const item = (await send('GET', '/models')).json.data.items.find(
+        ({ name, version }: Record<string, string>) => name === 'boiler-life' && version === '1.2.0',
+      );
+      expect(item).toMatchObject({ status, loaded: [], refused: [{ node: 'node-1' }] });
+      expect(item.refused[0].reason).toMatch(/a version never changes/);
+      expect(await predict(ONE_OF_EACH)).toMatchObject({ model: 'boiler-life@1.1.0' });
+      const text = await onTheCommandLine('list');
+      expect(text).toMatch(new RegExp(`boiler-life +1\\.2\\.0 +${status} +regression +refused by node-1`));
+      expect(text).toMatch(/boiler-life@1\.2\.0 refused by node-1: .*a version never changes/);
+    }
     await send('POST', '/models/boiler-life/rollback', {});
     expect((await life())['1.1.0']).toBe('live live');
   });
@@ -230,6 +291,10 @@ describe('models', () => {
       });
       expect((await run('check', join(dir, 'boiler-life', '1.1.0'))).text).toMatch(/^boiler-life@1.1.0 is good/);
       expect(await run('check', join(dir, 'boiler-lie', '1.0.0'))).toMatchObject({ code: 2 });
+      expect(await run('promote', 'boiler-life', '1.2.0')).toMatchObject({
+        code: 2,
+        text: expect.stringMatching(/^bad_model\s+No node can load boiler-life@1\.2\.0/),
+      });
     } finally {
       delete process.env.DATA_DIR;
     }
@@ -289,5 +354,19 @@ describe('asking a model over HTTP', () => {
   ])('refuses %s %j', async (path, body, status, why) => {
     const answer = await send('POST', path, body);
     expect([answer.status, answer.text]).toEqual([status, expect.stringMatching(why)]);
+  });
+});
+
+// the last: the service is gone after it
+describe('where no node runs models', () => {
+  it('the register changes untried, and the answer says so', async () => {
+    await node.broker.destroyService('inference');
+    const { items, checked, note } = (await send('POST', '/models/boiler-life/promote', { version: '1.2.0' })).json
+      .data;
+    expect(checked).toBe(false);
+    expect(note).toMatch(/^boiler-life@1\.2\.0 was not tried, because no node with the role inference is there/);
+    expect(items[0]).toMatchObject({ version: '1.2.0', status: 'live', loaded: [] });
+    expect(await onTheCommandLine('rollback', 'boiler-life')).toMatch(/boiler-life@1\.1\.0 was not tried/);
+    expect((await life())['1.1.0']).toBe('live');
   });
 });

@@ -7,12 +7,13 @@ import { SNAPSHOT_SHAPE } from '../../actors/runtime/snapshot.ts';
 import { Pg } from '../../actors/store/pg.ts';
 import { MIGRATIONS } from '../../actors/store/schema.ts';
 import { eventually, NodeProcess, ROOT, whereabouts } from '../e2e/node-process.ts';
+import { fixtureOf, toldOf, type View } from '../fixtures/upgrade/fixture.ts';
 import { type Mesh, startMesh } from '../servers/mesh.ts';
 import { findPostgres } from '../servers/postgres.ts';
 
 /** What older versions have left is gone on with, and nodes of two versions work side by side while they are replaced. */
 const PATIENCE_MS = 120_000;
-const FIXTURES = join(ROOT, 'test/fixtures/upgrade');
+const { sql: dump, views } = fixtureOf('schema-1');
 const OLD = 'c6cca28da84383b41a5ed147d9519699297f331d';
 const folder = fs.mkdtempSync(join(tmpdir(), 'twinmesh-upgrade-'));
 const postgres = await findPostgres();
@@ -22,13 +23,6 @@ afterAll(async () => {
   fs.rmSync(folder, { recursive: true, force: true });
 });
 
-interface Fixture {
-  views: Record<
-    string,
-    { revision: number; stale: { reason: string } | null; alerts: unknown[]; ingest: Record<string, unknown> }
-  >;
-}
-
 describe.skipIf(postgres === null)(
   'a database of schema version 1, with snapshots of shape 1 and tails above them',
   () => {
@@ -37,7 +31,7 @@ describe.skipIf(postgres === null)(
       async () => {
         const url = await postgres!.database();
         const loading = await Pg.open({ url });
-        await loading.exec(fs.readFileSync(join(FIXTURES, 'schema-1.sql'), 'utf8'));
+        await loading.exec(dump);
         const shapes = 'select distinct shape from twin_snapshots where latest';
         expect(await loading.query(shapes)).toEqual([{ shape: 1 }]);
         const tails = 'select count(*)::int as n from shards where snapshot_floor < commit_no';
@@ -60,7 +54,6 @@ describe.skipIf(postgres === null)(
           env: { PATH: process.env.PATH, ...env },
         });
         expect(migrated.stdout).toContain(`schema version ${MIGRATIONS.at(-1)?.version}`);
-        const { views } = JSON.parse(fs.readFileSync(join(FIXTURES, 'schema-1.json'), 'utf8')) as Fixture;
         const sql = await Pg.open({ url });
         try {
           const first = NodeProcess.start(folder, env);
@@ -68,7 +61,7 @@ describe.skipIf(postgres === null)(
           const ask = async (twinId: string) => {
             const headers = { authorization: `Bearer ${key}` };
             const answer = await fetch(`${http}/api/v1/twins/${twinId}`, { headers });
-            return ((await answer.json()) as { data: Fixture['views'][string] }).data;
+            return ((await answer.json()) as { data: View }).data;
           };
           for (const [twinId, was] of Object.entries(views)) {
             const is = await eventually(
@@ -77,8 +70,8 @@ describe.skipIf(postgres === null)(
               ({ stale }) => stale?.reason !== 'not owner',
             );
             // Time has passed: what only that changes (ticks, and what they said of being silent) is left out.
-            const { revision, ...same } = pick(was);
-            expect(pick(is)).toMatchObject(same);
+            const { revision, ...same } = toldOf(was);
+            expect(toldOf(is)).toMatchObject(same);
             const [{ ticks }] = await sql.query<{ ticks: number }>(
               `select count(*)::int as ticks from entries join twins using (twin)
            where twins.twin_id = $1 and entries.type = 'tick' and entries.revision > $2`,
@@ -103,13 +96,6 @@ describe.skipIf(postgres === null)(
     );
   },
 );
-
-/** What readings and commands make of a twin. */
-function pick(view: Record<string, unknown>): Record<string, unknown> & { revision: number } {
-  const { twinId, kind, revision, at, attributes, reported, rolling, desired, delta, ingest } = view as never;
-  const { lagMs: _, ...counts } = ingest as Record<string, unknown>;
-  return { twinId, kind, revision, at, attributes, reported, rolling, desired, delta, ingest: counts };
-}
 
 const old = checkout(OLD);
 const mesh = old === null ? null : await startMesh({ ttlMs: 2_000, shards: 32 });

@@ -54,7 +54,6 @@ export interface OracleEvent {
 /** What the oracle knows of a prediction. */
 interface Foretold {
   at: number;
-  received: number;
   basedOn: number;
   said: Record<string, unknown>;
   lastAnomalyAt: number | null;
@@ -188,7 +187,7 @@ export class TwinOracle {
     }
     const before = this.#foretold.get(name);
     if (before === undefined) return true;
-    return this.newestAt - before.at >= use.everyMs && this.newestReceived - before.received >= use.everyMs;
+    return this.newestAt - before.at >= use.everyMs;
   }
 
   #prediction({ name, basedOn, prediction, receivedAt }: PredictionEntry, out: OracleEvent[]): void {
@@ -196,7 +195,7 @@ export class TwinOracle {
     const use = this.kind.models?.[name];
     const { lastAnomalyAt = null, action = 'none' } = this.#foretold.get(name) ?? {};
     const at = prediction.at as number;
-    const foretold: Foretold = { at, received: this.newestReceived, basedOn, said: prediction, lastAnomalyAt, action };
+    const foretold: Foretold = { at, basedOn, said: prediction, lastAnomalyAt, action };
     this.#foretold.set(name, foretold);
     const { value, score, threshold, contributions } = prediction as Partial<Prediction>;
     if (use?.anomaly && score! > threshold!) {

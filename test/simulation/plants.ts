@@ -183,11 +183,9 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: ASKING,
-        find: 'else shard.answers.push({ activation, plan, basedOn, prediction });',
-        replace: `else {
-      shard.answers.push({ activation, plan, basedOn, prediction });
-      shard.answers.push({ activation, plan, basedOn, prediction });
-    }`,
+        find: 'shard.answers.push({ activation, plan, basedOn, heardAt, prediction });',
+        replace: `shard.answers.push({ activation, plan, basedOn, heardAt, prediction });
+    shard.answers.push({ activation, plan, basedOn, heardAt, prediction });`,
       },
     ],
   },
@@ -227,8 +225,8 @@ export const PLANTS: readonly Plant[] = [
     patches: [
       {
         file: ASKING,
-        find: 'else shard.answers.push({ activation, plan, basedOn, prediction });',
-        replace: 'else shard.answers.push({ activation, plan, basedOn: activation.revision, prediction });',
+        find: 'shard.answers.push({ activation, plan, basedOn, heardAt, prediction });',
+        replace: 'shard.answers.push({ activation, plan, basedOn: activation.revision, heardAt, prediction });',
       },
     ],
   },
@@ -245,11 +243,11 @@ export const PLANTS: readonly Plant[] = [
   },
   {
     name: 'asked-too-often',
-    bug: 'a twin is due again after its period in received time alone: what is replayed fast or comes late is asked about as often',
+    bug: 'a twin is due again with its next reading, however little event time lies between',
     patches: [
       {
         file: 'actors/runtime/foretelling.ts',
-        find: 'n[H.AT] - at < everyMs || ',
+        find: '  if (n[H.AT] - at < plan.use.everyMs) return false;\n',
         replace: '',
       },
     ],

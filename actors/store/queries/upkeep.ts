@@ -1,6 +1,7 @@
 import { type Clock, sleep } from '../../protocol/clock.ts';
 import type { Kind } from '../../protocol/kind.ts';
 import type { Sql } from '../sql.ts';
+import { dropJobs, dropRescores } from './ended-work.ts';
 import { dropEntries, dropEvents, dropReadings, type RetentionArchive } from './retention.ts';
 import type { Rollup } from './rolled.ts';
 import { closeBuckets, mend, openRollups, type StepResult, settle, stepNoOf } from './rollup.ts';
@@ -98,6 +99,33 @@ export async function retainJournal(
     round.rows += step.rows;
     after = step.last;
     await sleep(clock, 5);
+  }
+  round.complete = true;
+  return round;
+}
+
+/** Drops what is on record of jobs and rescorings that ended longer ago than `keepMs`; `owed` runs that MLflow never took. */
+export async function retainEnded(
+  sql: Sql,
+  clock: Clock,
+  options: { keepMs: number; signal?: AbortSignal },
+): Promise<Round & { owed: number }> {
+  const round = { complete: false, steps: 0, rows: 0, owed: 0 };
+  const cutoffMs = clock.now() - options.keepMs;
+  const drops = [
+    () => dropJobs(sql, cutoffMs, 500),
+    async () => ({ rows: await dropRescores(sql, cutoffMs, 2_000), owed: 0 }),
+  ];
+  for (const drop of drops) {
+    for (let gone = 1; gone > 0; ) {
+      if (options.signal?.aborted) return round;
+      const { rows, owed } = await drop();
+      gone = rows;
+      round.steps++;
+      round.rows += rows;
+      round.owed += owed;
+      await sleep(clock, 5);
+    }
   }
   round.complete = true;
   return round;

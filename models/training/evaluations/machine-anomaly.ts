@@ -25,8 +25,8 @@ const MINUTE = 60_000;
 export default {
   async evaluate(context) {
     const scores: EvaluationScore[] = [];
-    for (const [scenario, spec] of Object.entries(context.heldOut))
-      scores.push(...(await scenarioScores(context, scenario, spec as ExportSpec)));
+    for (const [set, spec] of Object.entries(context.heldOut))
+      scores.push(...(await scenarioScores(context, set, spec as ExportSpec)));
     context.skip('ai4i2020, hydraulic_zema', 'classifiers of their own, scored by the trainer only: see the card');
     const { dataDir } = context;
     if (dataDir === null || !existsSync(join(dataDir, 'nab'))) context.skip('nab', 'the data folder has none');
@@ -35,36 +35,53 @@ export default {
   },
 } satisfies Evaluation;
 
+/** `set` is a scenario at the severity of its F1, or `<scenario> at <severity>`, of which the contributions alone are judged. */
 async function scenarioScores(
   { rows, run, card }: EvaluationContext,
-  scenario: string,
+  set: string,
   spec: ExportSpec,
 ): Promise<EvaluationScore[]> {
+  const [scenario, strong] = set.split(' at ');
   const held = await rows(spec);
   const answers = await run(held.features as Float32Array, held.count);
-  const z = await rows({ ...spec, inputs: METRICS.map((metric) => `${metric}.5m.z`) });
   const label = labelsOf(held, scenario);
-  const counted = Array.from(label.keys()).filter((row) => label[row] >= 0);
-  const truth = counted.map((row) => label[row]);
   const threshold = card.output.threshold as number;
-  const isRare = (row: number) => METRICS.some((_, i) => Math.abs(z.features[row * METRICS.length + i]) > 3);
-  const flagged = counted.map((row) => (answers.score[row] > threshold ? 1 : 0));
-  const severity = (spec.simulator?.[0].scenarios?.severity ?? Number.NaN) as number;
+  const isFlagged = (row: number) => answers.score[row] > threshold;
   const score = (name: string, value: number) => ({ name, data: 'simulator', split: SPLIT, value });
-  const floor = {
-    name: 'z-score over 5 minutes',
-    value: f1(
-      truth,
-      counted.map((row) => (isRare(row) ? 1 : 0)),
-    ),
-  };
-  const out: EvaluationScore[] = [{ ...score(`F1 ${scenario} at severity ${severity}`, f1(truth, flagged)), floor }];
+  const out: EvaluationScore[] = [];
+  if (strong === undefined) {
+    const z = await rows({ ...spec, inputs: METRICS.map((metric) => `${metric}.5m.z`) });
+    const isRare = (row: number) => METRICS.some((_, i) => Math.abs(z.features[row * METRICS.length + i]) > 3);
+    const counted = Array.from(label.keys()).filter((row) => label[row] >= 0);
+    const f1Of = (is: (row: number) => boolean) =>
+      f1(
+        counted.map((row) => label[row]),
+        counted.map((row) => (is(row) ? 1 : 0)),
+      );
+    const severity = (spec.simulator?.[0].scenarios?.severity ?? Number.NaN) as number;
+    const floor = { name: 'z-score over 5 minutes', value: f1Of(isRare) };
+    out.push({ ...score(`F1 ${scenario} at severity ${severity}`, f1Of(isFlagged)), floor });
+  }
   const broken = BROKEN[scenario];
   if (broken === undefined) return out;
-  const hits = counted.filter((row) => label[row] === 1 && answers.score[row] > threshold);
-  const right = hits.filter((row) => largest(answers.contributions, row) === METRICS.indexOf(broken)).length;
-  out.push(score(`largest contribution is ${broken} in ${scenario}`, right / hits.length));
+  const at = strong === undefined ? '' : ` at severity ${strong}`;
+  const share = (of: readonly number[]) =>
+    of.filter((row) => largest(answers.contributions, row) === METRICS.indexOf(broken)).length / of.length;
+  const hits = Array.from(label.keys()).filter((row) => label[row] === 1 && isFlagged(row));
+  out.push(score(`largest contribution is ${broken} in ${scenario}${at}`, share(hits)));
+  const first = `largest contribution is ${broken} at the first reading above the threshold in ${scenario}${at}`;
+  out.push(score(first, share(firstOf(held, isFlagged))));
   return out;
+}
+
+/** The first flagged row of each run since its scenario began: the one that the event tells. */
+function firstOf(held: Rows, isFlagged: (row: number) => boolean): number[] {
+  const run = held.column('run');
+  const since = held.column('since');
+  const first = new Map<number, number>();
+  for (let row = 0; row < held.count; row++)
+    if (since[row] <= 20 * MINUTE && isFlagged(row) && !first.has(run[row])) first.set(run[row], row);
+  return [...first.values()];
 }
 
 /** As the trainer labels: 1 where the scenario shows, 0 where all is well, −1 where neither is claimed. */

@@ -5,6 +5,7 @@ from .export import Export
 from .graph import Graph, Tree, sklearn_trees
 from .run import Training
 from .scores import auc, coverage, f1, expected_calibration_error, mae, mape, r2, rmse
+from .trees import boosted
 
 __all__ = [
     "Export",
@@ -12,6 +13,7 @@ __all__ = [
     "Training",
     "Tree",
     "auc",
+    "boosted",
     "coverage",
     "cqr_offset",
     "expected_calibration_error",

@@ -2,6 +2,7 @@ import type { Entry } from '../../../actors/protocol/entry.ts';
 import { TwinmeshError } from '../../../actors/protocol/errors.ts';
 import type { TwinEvent } from '../../../actors/protocol/event.ts';
 import type { TwinView } from '../../../actors/protocol/view.ts';
+import type { TwinEventListener } from '../../../actors/runtime/host-api.ts';
 import type { ShardRow } from '../../../actors/store/port.ts';
 import type { StreamedHost } from '../../../services/twins/twin-stream.ts';
 
@@ -74,7 +75,7 @@ export class FakeFleet {
   readonly expiredTo: number[];
   mute = false;
   delay: () => Promise<void> = async () => undefined;
-  #listeners = new Set<(events: TwinEvent[]) => void>();
+  #listeners = new Set<TwinEventListener>();
 
   constructor(shards: number) {
     this.shardCount = shards;
@@ -104,10 +105,10 @@ export class FakeFleet {
       };
     });
     this.log[shard].push(...made);
-    if (!this.mute) for (const listener of this.#listeners) listener(made);
+    if (!this.mute) for (const listener of this.#listeners) listener(made, new Map());
   }
 
-  onEvents(listener: (events: TwinEvent[]) => void): () => void {
+  onEvents(listener: TwinEventListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }

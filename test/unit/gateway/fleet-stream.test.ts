@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../../../actors/protocol/clock.ts';
 import type { EventType } from '../../../actors/protocol/event.ts';
 import {
+  type Aside,
   type FleetFilter,
   type FleetStreamOptions,
   fleetStream,
@@ -56,6 +57,47 @@ describe('fleetStream', () => {
     reader.close();
     await settle();
     expect(fleet.listeners).toBe(0);
+  });
+
+  it('passes on what is of no shard, as it is asked for, without an id of its own', async () => {
+    const fleet = new FakeFleet(2);
+    const listeners = new Set<(aside: Aside) => void>();
+    const onAsides = (listener: (aside: Aside) => void) => {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    };
+    const source = Object.assign(fleet, { onAsides });
+    const filters: FleetFilter[] = [{}, { types: ['data'], kind: 'mote' }, { kind: 'machine' }, { types: ['alert'] }];
+    const readers = await Promise.all(filters.map((filter) => open(source, undefined, undefined, filter)));
+    await settle();
+    const before = readers[0].lastEventId;
+    for (const listener of listeners) listener({ type: 'data.drift', kind: 'mote', data: { event_id: 'd' } });
+    await settle();
+    expect(readers.map((reader) => reader.of('data.drift').length)).toEqual([1, 1, 0, 0]);
+    expect(readers[0].of('data.drift')).toEqual([{ event: 'data.drift', id: undefined, data: { event_id: 'd' } }]);
+    expect(readers[0].lastEventId).toBe(before);
+    for (const reader of readers) reader.close();
+    await settle();
+    expect(listeners.size).toBe(0);
+  });
+
+  it('keeps a bounded number of those for a reader who takes nothing', async () => {
+    const fleet = new FakeFleet(1);
+    let tell = (_aside: Aside): void => undefined;
+    const source = Object.assign(fleet, {
+      onAsides: (listener: typeof tell) => {
+        tell = listener;
+        return () => undefined;
+      },
+    });
+    const reader = await open(source, undefined, { clock: new FakeClock(), bufferBytes: 1 });
+    reader.pause();
+    for (let n = 0; n < 1_000; n++) tell({ type: 'data.drift', kind: 'mote', data: { n } });
+    await settle();
+    reader.resume();
+    await expect.poll(() => reader.of('data.drift').at(-1)?.data.n).toBe(999);
+    expect(reader.of('data.drift').length).toBeLessThan(110);
+    reader.close();
   });
 
   it('resumes where it was, in shards that it had not seen too', async () => {

@@ -3,7 +3,7 @@ import battery from '../../../actors/kinds/battery.ts';
 import machine from '../../../actors/kinds/machine.ts';
 import { systemClock } from '../../../actors/protocol/clock.ts';
 import type { TwinEvent } from '../../../actors/protocol/event.ts';
-import type { HostCounters, HostStatus } from '../../../actors/runtime/host-api.ts';
+import type { HostCounters, HostStatus, TwinEventListener } from '../../../actors/runtime/host-api.ts';
 import { Metrics } from '../../../services/metrics.ts';
 import { FakeClock, settle } from '../gateway/fake-clock.ts';
 
@@ -102,7 +102,7 @@ describe('metrics', () => {
 
   it('measure anomalies as their events commit', async () => {
     const metrics = new Metrics({ ...systemClock, now: () => 1_000_042 });
-    let tell: (events: TwinEvent[]) => void = () => undefined;
+    let tell: TwinEventListener = () => undefined;
     let left = false;
     metrics.followHost({
       status: statusOf,
@@ -114,7 +114,7 @@ describe('metrics', () => {
       },
     });
     const event = { type: 'anomaly.detected', receivedAt: 1_000_000, body: { score: 4.5 } } as unknown as TwinEvent;
-    tell([event, { ...event, type: 'twin.online' }]);
+    tell([event, { ...event, type: 'twin.online' }], new Map());
     expect(await sampleOf(metrics, 'anomaly_detection_latency_ms_sum')).toBe(42);
     expect(await sampleOf(metrics, 'anomaly_score_distribution_count')).toBe(1);
     expect(await sampleOf(metrics, 'twinmesh_events_by_type_total{type="twin.online"}')).toBe(1);

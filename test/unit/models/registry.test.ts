@@ -1,4 +1,4 @@
-import { copyFileSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -88,6 +88,60 @@ describe('a registry', () => {
     await registry.apply(want('2.0.0', { replaced: '1.0.0' }));
     expect((await ask(registry))[0]).toMatchObject({ model: `${NAME}@2.0.0`, value: 4 });
     expect(registry.refused()).toEqual([]);
+    await registry.close();
+  });
+
+  it('says whether a version could be used, and disturbs nothing', async () => {
+    version('1.0.0', 1);
+    const next = version('2.0.0', 2);
+    const sha256 = JSON.parse(readFileSync(join(next, 'card.json'), 'utf8')).sha256;
+    const registry = new ModelRegistry([root]);
+    await registry.scan();
+    await registry.apply(want('1.0.0'));
+    expect(await registry.probe(NAME, '2.0.0', sha256)).toBeNull();
+    expect(registry.loaded()).toMatchObject([{ live: '1.0.0', shadow: null }]);
+    expect(await registry.probe(NAME, '2.0.0', 'f'.repeat(64))).toMatch(/a version never changes/);
+    expect(await registry.probe(NAME, '9.0.0', sha256)).toMatch(/no folder/);
+    version('2.0.0', 3);
+    expect(await registry.probe(NAME, '2.0.0', sha256)).toMatch(/a version never changes/);
+    const parity = { inputs: [[1, 2]], outputs: { value: [6] } };
+    writeModel(root, { name: NAME, version: '2.0.0', onnx: linear([2, 2], 1), parity });
+    expect(await registry.probe(NAME, '2.0.0', sha256)).not.toBeNull();
+    expect((await ask(registry))[0]).toMatchObject({ model: `${NAME}@1.0.0`, value: 2 });
+    // what was said against these files is said no more once they are others
+    version('2.0.0', 2);
+    expect(registry.refused()).toHaveLength(1);
+    await registry.scan();
+    expect(registry.refused()).toEqual([]);
+    await registry.close();
+  });
+
+  it('refuses a shadow that has no answer where the live version has, until it answers', async () => {
+    version('1.0.0', 1);
+    // answers nothing above 3
+    const card = { output: { unit: 'h', range: [0, 3] } };
+    const parity = { inputs: [[1, 0]], outputs: { value: [2] } };
+    writeModel(root, { name: NAME, version: '1.1.0', onnx: linear([2, 2], 0), parity, card });
+    const compared: number[] = [];
+    const told: RefusedModel[] = [];
+    const registry = new ModelRegistry([root], {
+      compared: (_l, _s, found) => void compared.push(found.length),
+      refused: (one) => void told.push(one),
+    });
+    await registry.scan();
+    await registry.apply(want('1.0.0', { shadow: '1.1.0' }));
+    expect(registry.refused()).toEqual([]);
+    for (let asked = 1; asked <= 3; asked++) {
+      await ask(registry, 9);
+      await expect.poll(() => compared.length).toBe(asked);
+    }
+    const reason = expect.stringMatching(/^As a shadow: it has no answer where machine-rul@1\.0\.0 has: out_of_range/);
+    await expect.poll(() => registry.refused()).toEqual([{ name: NAME, version: '1.1.0', reason }]);
+    expect(told).toHaveLength(1);
+    await registry.scan();
+    expect(registry.refused()).toHaveLength(1);
+    await registry.predict({ model: NAME, inputs: new Float32Array([1, 0]), rows: 1, at: [0] });
+    await expect.poll(() => registry.refused()).toEqual([]);
     await registry.close();
   });
 

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { TwinEvent } from '../../../actors/protocol/event.ts';
 import type { Sql } from '../../../actors/store/sql.ts';
 import { Dispatcher } from '../../../services/notify/dispatcher.ts';
+import { driftTidings } from '../../../services/notify/drift-notice.ts';
 import { listNotifications } from '../../../services/notify/list.ts';
 import type { Notifiers } from '../../../services/notify/notifiers-file.ts';
 import { Rounds } from '../../../services/notify/rounds.ts';
@@ -105,6 +106,48 @@ describe('a rule', () => {
       ['b', 'mote:1: hot'],
       ['b', 'machine:M1: health is critical'],
     ]);
+  });
+
+  it('tells of drift of a model once, by the model, and of its end whoever was told', async () => {
+    rules(
+      { events: ['data.drift'], cooldown_s: 600 },
+      { events: ['data'], kinds: ['battery'], receivers: ['b'] },
+      { events: ['data'], twins: ['*'], receivers: ['pd'] },
+      { events: ['data'], severities: ['high'], receivers: ['small'] },
+    );
+    const drift = (input: string, drifting: boolean, version = '1.0.0') =>
+      driftTidings({ model: 'mote-health', version, kind: 'mote', input, psi: 0.312, drifting, at: clock.now() });
+    const [first, other] = [drift('voltage', true), drift('light', true)];
+    await dispatcher.tell([first]);
+    // another node that has heard the same, and another input within the cooldown, which waits to see whether it stands
+    await begin();
+    await Promise.all([dispatcher.tell([first]), dispatcher.tell([first])]);
+    await dispatcher.tell([other]);
+    expect(await waiting()).toEqual([
+      ['a', 'mote-health: voltage drifts'],
+      ['a', 'mote-health: light drifts', 10],
+    ]);
+    const { items } = await listNotifications(sql, {});
+    expect(items.map((item) => [item.twin_id, item.severity])).toEqual([
+      [null, 'warning'],
+      [null, 'warning'],
+    ]);
+    clock.advance(MINUTE);
+    await dispatcher.tell([drift('voltage', false, '1.1.0'), drift('light', false), drift('humidity', false)]);
+    expect(await waiting()).toEqual([
+      ['a', 'mote-health: voltage drifts'],
+      ['a', 'mote-health: voltage drifts no more'],
+    ]);
+    const [row] = await sql.query<{ payload: Record<string, unknown> }>(
+      `select payload from notifications where action = 'trigger' and state = 'waiting'`,
+    );
+    expect(row.payload).toMatchObject({
+      type: 'data.drift',
+      twin: null,
+      kind: 'mote',
+      text: expect.stringContaining('0.31'),
+      event: { model_version: 'mote-health@1.0.0', input: 'voltage', data_drift_score: 0.312, drifting: true },
+    });
   });
 
   it('tells once, however often the events come and however many rules are about them', async () => {

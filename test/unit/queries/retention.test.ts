@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { downsample } from '../../../actors/store/queries/downsample.ts';
 import { DAY_MS, HOUR_MS, iso } from '../../../actors/store/queries/span.ts';
-import { retain, retainJournal, rollUp } from '../../../actors/store/queries/upkeep.ts';
+import { retain, retainEnded, retainJournal, rollUp } from '../../../actors/store/queries/upkeep.ts';
 import type { Sql } from '../../../actors/store/sql.ts';
 import { boiler, clockAt, keyOf, openDatabase, putReadings, putTwins, T0 } from './database.ts';
 
@@ -129,5 +129,59 @@ describe('retention', () => {
       'select revision from twin_snapshots where twin = 1 order by 1',
     );
     expect(snapshots.map((row) => row.revision)).toEqual([440, 470]);
+  });
+});
+
+describe('what is on record of ended work', () => {
+  const OLD = cutoff - 1_000;
+  const count = async (table: string) =>
+    (await sql.query<{ n: number }>(`select count(*)::int as n from ${table}`))[0].n;
+
+  it('goes once its end is long ago, with its runs and findings, and nothing else does', async () => {
+    const job = (id: string, status: string, endedAt: number | null, createdAt = OLD - DAY_MS) =>
+      sql.query(
+        `insert into jobs (id, type, name, status, created_at, finished_at) values ($1, 'training', $1, $2, $3, $4)`,
+        [id, status, iso(createdAt), endedAt === null ? null : iso(endedAt)],
+      );
+    await job('taken', 'done', OLD);
+    await job('owed', 'failed', OLD);
+    await job('given up', 'cancelled', OLD);
+    await job('ended late', 'done', cutoff + 1_000);
+    await job('waits', 'queued', null);
+    await job('runs', 'running', null);
+    const outbox = (id: string, doneAt: number | null) =>
+      sql.query('insert into mlflow_outbox (job, done_at) values ($1, $2)', [id, doneAt === null ? null : iso(doneAt)]);
+    await outbox('taken', OLD);
+    await outbox('owed', null);
+    await outbox('ended late', null);
+    const rescore = (id: string, state: string, beat: number) =>
+      sql.query(
+        `insert into rescores (id, model, version, from_at, to_at, window_ms, state, started_at, beat) values ($1, 'm', '1.0.0', $2, $2, 1, $3, $2, $4)`,
+        [id, iso(OLD - DAY_MS), state, iso(beat)],
+      );
+    await rescore('old', 'done', OLD);
+    await rescore('lost', 'running', OLD);
+    await rescore('long', 'running', cutoff + 1_000);
+    for (const [id, rows] of [
+      ['old', 2_000],
+      ['lost', 3],
+      ['long', 5],
+    ])
+      await sql.query(
+        `insert into rescore_differences (rescore, n, twin_id, change, what, name) select $1::text, n, 't', 'c', 'w', 'x' from generate_series(1, $2::int) n`,
+        [id, rows],
+      );
+    expect(await retainEnded(sql, clock, { keepMs })).toMatchObject({
+      complete: true,
+      owed: 1,
+      rows: 3 + 2_000 + 3 + 2,
+    });
+    expect(await sql.query('select id from jobs order by id')).toEqual(
+      ['ended late', 'runs', 'waits'].map((id) => ({ id })),
+    );
+    expect(await sql.query('select job from mlflow_outbox')).toEqual([{ job: 'ended late' }]);
+    expect(await sql.query('select id from rescores')).toEqual([{ id: 'long' }]);
+    expect(await count('rescore_differences')).toBe(5);
+    expect(await retainEnded(sql, clock, { keepMs })).toMatchObject({ complete: true, rows: 0, owed: 0 });
   });
 });

@@ -302,6 +302,33 @@ describe('asking', () => {
     expect(world.host.status().inference).toMatchObject({ refused: 4, answered: 1, failingSince: null });
   });
 
+  it('shows that the newest answer was refused, since when and why, until one stands again', async () => {
+    const world = await World.start();
+    world.oracle.say = async (request) => {
+      const { predictions } = answerOf(request);
+      return { predictions: predictions.map((p, i) => (request.inputs[2 * i] === 13 ? null : p)) };
+    };
+    world.send(['pump:a', 'pump:b'], 1);
+    await world.pass(6_000);
+    world.send(['pump:a'], 13);
+    world.send(['pump:b'], 2);
+    await world.pass(500);
+    const refusedBy = EPOCH + world.scheduler.time;
+    const { value, stale } = (await world.view('pump:a')).predictions.rul;
+    expect(value).toBe(1);
+    expect(stale).toMatchObject({ reason: 'refused', remedy: expect.stringMatching(/no answer that stands/) });
+    expect(Date.parse(stale!.since)).toBeGreaterThanOrEqual(refusedBy - 500);
+    expect(Date.parse(stale!.since)).toBeLessThanOrEqual(refusedBy);
+    expect((await world.view('pump:b')).predictions.rul).toMatchObject({ value: 2, stale: null });
+    // refused again: since the first time
+    await world.pass(20_000);
+    expect(world.host.status().inference.refused).toBeGreaterThan(1);
+    expect((await world.view('pump:a')).predictions.rul.stale).toEqual(stale);
+    world.send(['pump:a'], 3);
+    await world.pass(60_000);
+    expect((await world.view('pump:a')).predictions.rul).toMatchObject({ value: 3, stale: null });
+  });
+
   it('drops an answer for a shard that has gone meanwhile', async () => {
     const world = await World.start();
     world.oracle.say = async (request) => {
