@@ -8,6 +8,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     maxWorkers: 2,
+    globalSetup: 'test/servers/scratch.ts',
     execArgv: [...SHORT_LIVED],
     coverage: {
       provider: 'v8',

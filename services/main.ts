@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import { messageOf } from '../actors/protocol/errors.ts';
 import { helpText } from '../config/help.ts';
 import { type Settings, SettingsError } from '../config/settings.ts';
+import { announce } from '../mixins/announce.ts';
 import { closeParts, holdParts, releaseParts } from '../mixins/parts.ts';
 import { traceCallsBy } from '../mixins/traced-calls.ts';
 import { brokerOptions } from '../moleculer.config.ts';
@@ -77,7 +78,10 @@ async function start(broker: ServiceBroker, settings: Settings, logger: Logger, 
   const [{ twins }] = await parts.sql.query<{ twins: number }>('select count(*)::int as twins from twins');
   for (const schema of await serviceSchemas()) if (isOfRoles(schema, settings.roles)) broker.createService(schema);
   await broker.start();
-  if (startHost === 'later') await parts.begin();
+  if (startHost === 'later') {
+    await announce(broker);
+    await parts.begin();
+  }
   print(
     bannerText({
       version: versionText(),

@@ -23,9 +23,10 @@ export class PostgresStore implements Store {
   readonly #loads: Loads;
   #kinds: ReadonlyMap<string, Kind> = new Map();
 
-  constructor(sql: Sql) {
+  /** `commitAnswerMs`: how long the answer to a commit is waited for; left out, longer than for anything else with priority. */
+  constructor(sql: Sql, options: { commitAnswerMs?: number } = {}) {
     this.#sql = sql;
-    this.#checkpoint = new Checkpoint(sql);
+    this.#checkpoint = new Checkpoint(sql, options.commitAnswerMs);
     this.#loads = new Loads(sql, () => this.#kinds);
   }
 

@@ -112,6 +112,7 @@ def main() -> None:
         title="Pack is failing",
         description="Probability that a fault of the pack (shorted cell, overheating, sudden fade) is under way. Gradient boosting over the reported and rolling values and over what a healthy pack would not explain; Platt-scaled on packs of their own, those that report no health apart from those that do.",
         seed=20260101,
+        version="1.1.0",
     )
     index = t.path("bmw_i3_trips", "index.csv")
     trips = sorted(row["trip"] for row in csv.DictReader(index.open()) if (index.parent / f"{row['trip']}.csv.gz").exists())

@@ -114,6 +114,7 @@ def main() -> None:
         title="State of health",
         description="Capacity of the pack in percent of the new one: the reported state of health freed of its noise; where none is reported, from the end of a discharge.",
         seed=20260105,
+        version="1.1.0",
     )
     folder = t.path("nasa_battery")
     cells = sorted({row["cell"] for row in csv.DictReader((folder / "cycles.csv").open()) if (folder / f"{row['cell']}.csv.gz").exists()})

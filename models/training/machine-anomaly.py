@@ -167,37 +167,54 @@ class Model:
         filled = g.op("ReduceSum", hour, g.const([1], np.int64), keepdims=1)
         raw = g.concat(features, g.columns(g.input, layout.context), filled)
         scaled = g.scale(g.impute(raw, self.median), self.median, self.std)
-        inside = g.clip(scaled, self.lo, self.hi)
-        weights = [[(g.const(layer["w"]), g.const(np.asarray(layer["b"]).ravel())) for layer in layers] for layers in self.groups]
-        units = [g.const(self.unit[own].reshape(1, -1)) for own in layout.groups]
+        context = g.columns(scaled, range(20, 20 + len(layout.context) + 1))
+        # the four networks side by side, [4, rows, …]: what a network does not see has the weight 0
+        first = np.zeros((4, len(self.lo), HIDDEN), np.float32)
+        for i, layers in enumerate(self.groups):
+            first[i, layout.seen_by(i)] = layers[0]["w"]
+        weights = [first, *(np.stack([layers[k]["w"] for layers in self.groups]) for k in (1, 2))]
+        weights = [(g.const(w), g.const(np.stack([layers[k]["b"] for layers in self.groups])[:, None])) for k, w in enumerate(weights)]
+        unit = g.const(self.unit.reshape(4, 1, 5))
+        shape, front, second = lambda *of: g.const(of, np.int64), g.const([0], np.int64), g.const([1], np.int64)  # noqa: E731
 
-        def rebuilt(i: int, inside: str) -> tuple[str, str]:
-            """Features of a metric as rebuilt, and the largest of their errors."""
-            a, b, c = weights[i]
-            own = layout.groups[i]
-            h = g.op("Relu", g.op("Gemm", g.columns(inside, layout.seen_by(i)), *a))
-            out = g.op("Gemm", g.op("Relu", g.op("Gemm", h, *b)), *c)
-            middle = g.columns(out, range(5))
-            scale = g.op("Exp", g.clip(g.columns(out, range(5, 10)), -4, 2))
-            error = g.op("Div", g.op("Abs", g.op("Sub", g.columns(scaled, own), middle)), g.op("Mul", scale, units[i]))
-            error = g.op("ReduceMax", g.op("Mul", error, g.columns(there, own)), axes=[1], keepdims=1)
-            return middle, g.clip(error, 0, 1e4)
+        def by_metric(x: str) -> str:
+            """[N, 20] → [4, N, 5]"""
+            return g.op("Transpose", g.op("Reshape", x, shape(-1, 4, 5)), perm=[1, 0, 2])
 
-        middles, worst = zip(*(rebuilt(i, inside) for i in range(4)))
+        def rebuilt(seen: str) -> tuple[str, str]:
+            """[1, M, width] → rebuilt features and the scale of their errors, [4, M, 5] each."""
+            x = g.op("Min", g.op("Max", seen, g.const(self.lo)), g.const(self.hi))
+            for k, (w, b) in enumerate(weights):
+                x = g.op("Add", g.op("MatMul", x, w), b)
+                x = g.op("Relu", x) if k < 2 else x
+            middle, scale = (g.op("Gather", x, g.const(list(part), np.int64), axis=2) for part in (range(5), range(5, 10)))
+            return middle, g.op("Exp", g.op("Min", g.op("Max", scale, g.const(-4.0)), g.const(2.0)))
+
+        def largest(error: str, axis: int) -> str:
+            return g.clip(g.op("ReduceMax", error, axes=[axis], keepdims=0), 0, 1e4)
+
+        own, told = by_metric(g.columns(scaled, range(20))), by_metric(there)
+        middle, scale = rebuilt(g.op("Unsqueeze", scaled, front))
+        error = g.op("Div", g.op("Abs", g.op("Sub", own, middle)), g.op("Mul", scale, unit))
+        worst = g.op("Transpose", largest(g.op("Mul", error, told), 2), perm=[1, 0])
         pace = g.impute(g.column(len(layout.names) - 1), [1])
         late = g.op("Div", g.clip(g.op("Sub", g.const([[SOUND_PACE]]), pace), 0, 1), g.const([[PACE_STEP]]))
-        both = g.op("Max", g.concat(*worst), late)
+        both = g.op("Max", worst, late)
         g.output("score", g.op("ReduceMax", both, axes=[1], keepdims=1))
-        lefts = []
-        for i in range(4):
-            before, after = list(range(5 * i)), list(range(5 * i + 5, 20 + len(layout.context) + 1))
-            parts = [g.columns(scaled, before)] * (i > 0) + [middles[i], g.columns(scaled, after)]
-            mended = g.clip(g.concat(*parts), self.lo, self.hi)
-            others = g.concat(*(rebuilt(h, mended)[1] for h in range(4) if h != i))
-            left = g.op("ReduceSum", g.op("Mul", others, others), g.const([1], np.int64), keepdims=1)
-            lefts.append(g.op("Add", g.op("Add", left, g.op("Mul", late, late)), g.const([[LEAST_LEFT]])))
-        shares = g.op("Div", g.op("Add", both, g.const([[1e-6]])), g.concat(*lefts))
-        g.output("contributions", g.op("Div", shares, g.op("ReduceSum", shares, g.const([1], np.int64), keepdims=1)), 4)
+        # four states [4, 4, N, 5] more, in each of which one metric is as it was rebuilt
+        mended = g.op("Where", g.const(np.eye(4).reshape(4, 4, 1, 1), bool), middle, own)
+        mended = g.op("Reshape", g.op("Transpose", mended, perm=[0, 2, 1, 3]), shape(4, -1, 20))
+        beside = g.op("Concat", *[g.op("Unsqueeze", context, front)] * 4, axis=0)
+        mended = g.op("Reshape", g.op("Concat", mended, beside, axis=2), shape(1, -1, len(self.lo)))
+        # [metric, mended metric, N, 5]
+        middle, scale = (g.op("Reshape", x, shape(4, 4, -1, 5)) for x in rebuilt(mended))
+        error = g.op("Abs", g.op("Sub", g.op("Unsqueeze", own, second), middle))
+        error = g.op("Div", error, g.op("Mul", scale, g.op("Unsqueeze", unit, second)))
+        others = g.op("Mul", largest(g.op("Mul", error, g.op("Unsqueeze", told, second)), 3), g.const((1 - np.eye(4)).reshape(4, 4, 1)))
+        left = g.op("Transpose", g.op("ReduceSum", g.op("Mul", others, others), front, keepdims=0), perm=[1, 0])
+        left = g.op("Add", g.op("Add", left, g.op("Mul", late, late)), g.const([[LEAST_LEFT]]))
+        shares = g.op("Div", g.op("Add", both, g.const([[1e-6]])), left)
+        g.output("contributions", g.op("Div", shares, g.op("ReduceSum", shares, second, keepdims=1)), 4)
         return g
 
 
@@ -270,6 +287,7 @@ def main():
         type="anomaly",
         title="Anomaly of a machine",
         description="Autoencoder: rebuilds each metric of a machine from the other metrics, the load of the last hour and the hour of day. The score is the largest error over the error expected in that state; 1 is the threshold. Missing messages count beside it.",
+        version="1.1.0",
     )
     t.used("simulator", "actors/kinds/machine.ts, ordinary work")
     train = [t.export(healthy(1101, 560, 61_000)), t.export(starting(1201, 600))]

@@ -17,8 +17,11 @@ export function withLabels(map: DataMap, column: string, optional = false): Data
 
 /** Whether the reading is labelled, and the reading as its device would have said it. */
 export function takeLabel(raw: RawReading): { raw: RawReading; isLabelled: boolean } {
-  const { [LABEL]: label, ...others } = { ...(raw.attributes as Record<string, unknown> | undefined) };
-  const { attributes: _, ...bare } = raw;
+  const { attributes, ...bare } = raw;
+  // whatever else stands there is the door's to judge
+  if (typeof attributes !== 'object' || attributes === null || !(LABEL in attributes))
+    return { raw, isLabelled: false };
+  const { [LABEL]: label, ...others } = attributes as Record<string, unknown>;
   const isLabelled = !NOT_LABELLED.has(String(label ?? '').toLowerCase());
   return { raw: Object.keys(others).length === 0 ? bare : { ...bare, attributes: others }, isLabelled };
 }

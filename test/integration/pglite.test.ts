@@ -10,6 +10,7 @@ import { OutcomeUnknown } from '../../actors/store/port.ts';
 import { PostgresStore } from '../../actors/store/postgres.ts';
 import { SqlError } from '../../actors/store/sql.ts';
 import { KINDS, key, SHARDS, snapshot, summary, Writer } from '../conformance/store-sample.ts';
+import { inherited } from '../servers/short-lived.ts';
 
 /** The embedded database as a process of the system sees it: kills, locks, folders. */
 const NODE = path.resolve('node_modules/.bin/node');
@@ -59,7 +60,7 @@ function startWriter(): ChildProcessWithoutNullStreams {
   // execPath, where the tests run on the pinned Node already: a wrapper would survive the kill.
   const node = process.versions.node.startsWith('24.') ? process.execPath : NODE;
   prepare();
-  const child = spawn(node, [WRITER, dir], { stdio: 'pipe' });
+  const child = spawn(node, [...inherited(), WRITER, dir], { stdio: 'pipe' });
   children.push(child);
   return child;
 }

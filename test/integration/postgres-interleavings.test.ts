@@ -381,7 +381,7 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
     through.port = String(proxy.port);
     const pool = await Pg.open({ url: through.toString(), statementTimeoutMs: 200, answerMarginMs: 100 });
     opened.push(pool);
-    const remote = new PostgresStore(pool);
+    const remote = new PostgresStore(pool, { commitAnswerMs: 300 });
     await remote.open(KINDS, SHARDS);
     const cut = a.cut([0]);
     proxy.fault = 'silence';
@@ -394,6 +394,30 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
     await proxy.close();
   });
 
+  it('waits longer for a commit than for what else has priority, but not for ever', async () => {
+    let answers: (number | undefined)[] = [];
+    const watched: Sql = {
+      query(text, params, options) {
+        if (options?.priority) answers.push(options.answerMs);
+        return sql.query(text, params, options);
+      },
+      exec: (text) => sql.exec(text),
+      close: async () => undefined,
+    };
+    const remote = new PostgresStore(watched);
+    await remote.open(KINDS, SHARDS);
+    answers = [];
+    await remote.beat('a');
+    expect(answers).toEqual([undefined]);
+    const a = new Writer(remote, 'a');
+    await a.claim(0);
+    answers = [];
+    expect(await a.commit([0])).toEqual(new Set([0]));
+    const [answerMs] = answers;
+    expect(answerMs).toBeGreaterThan(5_000);
+    expect(answerMs).toBeLessThan(60_000);
+  });
+
   it('waits less for what has priority, as its lease would run out', async () => {
     const a = new Writer(store, 'a');
     await a.claim(0);
@@ -403,7 +427,7 @@ describe.skipIf(server === null)('interleavings of two connections', () => {
     // every other time is far beyond the one of the test
     const pool = await Pg.open({ url: through.toString(), priorityAnswerMs: 150, connectTimeoutMs: 3_600_000 });
     opened.push(pool);
-    const remote = new PostgresStore(pool);
+    const remote = new PostgresStore(pool, { commitAnswerMs: 450 });
     await remote.open(KINDS, SHARDS);
     proxy.fault = 'silence';
     await expect(remote.commit(a.cut([0]))).rejects.toBeInstanceOf(OutcomeUnknown);

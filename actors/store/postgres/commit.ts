@@ -24,10 +24,12 @@ const ANSWER_MS = 15_000;
  */
 export class Checkpoint {
   readonly #sql: Sql;
+  readonly #answerMs: number;
   readonly #names = new Map<string, string>();
 
-  constructor(sql: Sql) {
+  constructor(sql: Sql, answerMs = ANSWER_MS) {
     this.#sql = sql;
+    this.#answerMs = answerMs;
   }
 
   async commit(cut: Cut, kinds: ReadonlyMap<string, Kind>): Promise<Set<number>> {
@@ -35,7 +37,7 @@ export class Checkpoint {
     try {
       const rows = await this.#sql.query<{ shard: number }>(text, values, {
         priority: true,
-        answerMs: ANSWER_MS,
+        answerMs: this.#answerMs,
         giveAway: true,
         name: this.#nameOf(text),
       });

@@ -93,6 +93,20 @@ describe('the models of a machine', () => {
     expect(of).toBe(metric);
   });
 
+  it('name strong wear by the vibration from the first unusual reading on, though power is rebuilt from it', async () => {
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const watched = new Watched(seed).run(45 * MINUTE);
+      watched.asset.inject('bearing_wear', 0.9);
+      let said = await watched.run(2_000).anomaly();
+      for (let i = 0; said.ratio <= 1 && i < 150; i++) said = await watched.run(2_000).anomaly();
+      for (let i = 0; i < 9; i++) {
+        expect(said.ratio).toBeGreaterThan(1);
+        expect(said.of).toBe('vibration');
+        said = await watched.run(MINUTE).anomaly();
+      }
+    }
+  });
+
   it('see a sensor that stands still, and that half of the messages are missing', async () => {
     for (const scenario of ['sensor_stuck', 'dropout']) {
       const watched = new Watched(8).run(65 * MINUTE);

@@ -63,6 +63,9 @@ describe('labels', () => {
       isLabelled: true,
     });
     expect(takeLabel(raw)).toEqual({ raw, isLabelled: false });
+    // what is no object stays for the door to refuse
+    const odd = { ...raw, attributes: 'room' as never };
+    expect(takeLabel(odd).raw).toBe(odd);
   });
 
   it('of a column that a person named must be there, of one that the map named need not', () => {

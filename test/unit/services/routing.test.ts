@@ -1,5 +1,5 @@
 import moleculer, { type ServiceBroker } from 'moleculer';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { Directory } from '../../../actors/placement/directory.ts';
 import { systemClock } from '../../../actors/protocol/clock.ts';
 import { TwinmeshError } from '../../../actors/protocol/errors.ts';
@@ -7,8 +7,8 @@ import { ErrorCarrier, OwnerStrategy, routeBy, routing, twinOf } from '../../../
 
 const brokers: ServiceBroker[] = [];
 
-afterEach(async () => {
-  await Promise.all(brokers.splice(0).map((broker) => broker.stop()));
+afterAll(async () => {
+  await Promise.all(brokers.map((broker) => broker.stop()));
 });
 
 async function mesh(names: string[], handler: (node: string, ctx: { params: never; meta: object }) => unknown) {
@@ -20,12 +20,14 @@ async function mesh(names: string[], handler: (node: string, ctx: { params: neve
     onError: () => undefined,
   });
   const namespace = `routing-${Math.random()}`;
-  for (const name of names) {
+  const members = names.map((name) => {
     const broker = new moleculer.ServiceBroker({
       namespace,
       nodeID: name,
       logger: false,
       transporter: 'Fake',
+      // how often it looks whether a service is there, ms
+      dependencyInterval: 10,
       serializer: 'JSON',
       errorRegenerator: new ErrorCarrier(),
       registry: { strategy: OwnerStrategy, preferLocal: false },
@@ -41,18 +43,20 @@ async function mesh(names: string[], handler: (node: string, ctx: { params: neve
           desired: (ctx) => handler(name, ctx as never),
         },
       });
-  }
-  await Promise.all(brokers.map((broker) => broker.start()));
-  const caller = brokers[names.indexOf('caller')];
+    return broker;
+  });
+  await Promise.all(members.map((broker) => broker.start()));
+  const caller = members[names.indexOf('caller')];
   await caller.waitForServices('twins');
   while ((caller.registry.getNodeList({ onlyAvailable: true }) as unknown[]).length < names.length)
     await new Promise((resolve) => setTimeout(resolve, 10));
-  return { caller, directory };
+  return { caller, directory, members };
 }
 
 const TWIN = { twinId: 'machine:M1' };
 
-describe('routing', () => {
+// Side by side: a mesh that comes together does nothing but wait.
+describe.concurrent('routing', () => {
   it('finds the twin that a call is about', () => {
     expect(twinOf('twins.get', TWIN)).toBe('machine:M1');
     // as it was: anybody reads that
@@ -137,9 +141,9 @@ describe('routing', () => {
   });
 
   it('sends what a node took along when it went to another, unless that could do it twice', async () => {
-    const { caller } = await mesh(['caller', 'a', 'b'], () => null);
+    const { caller, members } = await mesh(['caller', 'a', 'b'], () => null);
     const asked: string[] = [];
-    for (const broker of brokers.filter(({ nodeID }) => nodeID !== 'caller')) {
+    for (const broker of members.filter(({ nodeID }) => nodeID !== 'caller')) {
       const handler = () => {
         asked.push(broker.nodeID);
         if (asked.length > 1) return broker.nodeID;

@@ -59,6 +59,30 @@ describe('simulated rows', () => {
     }
   });
 
+  it('tell of the same assets less, in other units of size and in steps', async () => {
+    const inputs = ['soc', 'soh', 'voltage', 'current', 'power', 'temperature', 'resistance_5m'];
+    const population = { runs: 3, seed: 5, durationMs: 900_000, stepMs: 5_000 };
+    const spec = { kind: 'battery', inputs, sample: { everyMs: 60_000, fromMs: 300_000 }, simulator: [population] };
+    const { rows: plain } = await exportRows(spec);
+    const other = {
+      ...population,
+      without: { soh: 1 },
+      times: { metrics: ['current', 'power'], factor: 0.5 },
+      resolution: { temperature: 1, soc: 0 },
+    };
+    const { rows } = await exportRows({ ...spec, simulator: [other] });
+    expect(rows.count).toBe(plain.count);
+    expect(rows.feature('voltage')).toEqual(plain.feature('voltage'));
+    expect(rows.feature('soc')).toEqual(plain.feature('soc'));
+    expect(rows.feature('soh').every(Number.isNaN)).toBe(true);
+    expect(rows.feature('temperature')).toEqual(plain.feature('temperature').map(Math.round));
+    for (const metric of ['current', 'power'])
+      expect(rows.feature(metric)).toEqual(plain.feature(metric).map((value) => value / 2));
+    const [ohms, whole] = [rows, plain].map((of) => of.feature('resistance_5m'));
+    expect(whole.filter(Number.isFinite).length).toBeGreaterThan(10);
+    for (const [i, ohm] of ohms.entries()) if (Number.isFinite(ohm)) expect(ohm / whole[i]).toBeCloseTo(2, 2);
+  });
+
   it('are what the fold and the reader of the runtime make of the readings', async () => {
     const path = join(folder, 'pack.csv');
     const lines = ['t_s,soc_pct,pack_v,pack_a,batt_temp_c'];
