@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { Order } from './test/servers/order.ts';
 import { SHORT_LIVED } from './test/servers/short-lived.ts';
 
 export default defineConfig({
@@ -8,6 +9,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     maxWorkers: 2,
+    sequence: { sequencer: Order },
     globalSetup: 'test/servers/scratch.ts',
     execArgv: [...SHORT_LIVED],
     coverage: {

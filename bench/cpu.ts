@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 
 /**
  * Processor time of this process and of a server beside it, for scenarios that share their cores with others: microseconds of
@@ -10,6 +11,13 @@ const TICKS_A_SECOND = 100;
 export function ownCpuS(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
+}
+
+/** Seconds of CPU that the whole machine has spent, on whatever it was. */
+export function machineCpuS(): number {
+  let ms = 0;
+  for (const { times } of cpus()) ms += times.user + times.nice + times.sys + times.irq;
+  return ms / 1_000;
 }
 
 /** Seconds of CPU of a process, its living children and those it has waited for. */

@@ -27,6 +27,13 @@ export interface OnnxSession {
 
 export const INPUT = 'input';
 
+/**
+ * Since 1.29 the library reports its sessions to its maker and keeps an identifier of the machine in the home folder, unless
+ * this is set before it is loaded. Nothing here calls home, whatever the environment says. Here, not where it is loaded: only
+ * the main thread can set it for the whole process.
+ */
+process.env.ORT_DISABLE_TELEMETRY = '1';
+
 /** Throws bad_model where the runtime does not take the file, or it is not of one float32 input `[N, width]`. */
 export async function openOnnx(bytes: Uint8Array): Promise<OnnxSession> {
   const { InferenceSession: Session, Tensor } = await import('onnxruntime-node');

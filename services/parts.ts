@@ -153,8 +153,9 @@ export async function openParts(settings: Settings, options: PartsOptions = {}):
     if (host) metrics.followHost(host);
     if (log instanceof MemoryLog) metrics.followLog(log);
     if (log instanceof JetStreamLog) metrics.followSharedLog(() => log.status());
-    metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins });
-    metrics.followDatabase({ sql });
+    const keepMs = settings.metricsKeepMs;
+    metrics.followFleet({ sql, kinds: kinds.all(), maxTwins: settings.metricsMaxTwins, keepMs });
+    metrics.followDatabase({ sql, keepMs });
     const begin = async () => {
       if (host === null || !starts) return;
       if (await isTaken) throw nameIsTaken(settings.nodeId);

@@ -1,6 +1,8 @@
+import { availableParallelism } from 'node:os';
 import type { MqttClient } from 'mqtt';
 import machine from '../../actors/kinds/machine.ts';
 import type { SimulatedAsset } from '../../actors/protocol/kind.ts';
+import { machineCpuS, treeCpuS } from '../cpu.ts';
 import { type BenchNode, startNode } from '../node.ts';
 import { type Figure, percentile, type Scenario } from '../scenario.ts';
 
@@ -60,14 +62,14 @@ const scenario: Scenario = {
       if (odd.length < ANOMALIES * SECONDS) throw new Error(`only ${odd.length} twins had nothing unusual`);
       say(`${plants.length} twins warmed up, anomalies in the ordinary work of ${loud.size}`);
       const before = await answers(node);
-      const { seen, tookS } = await measure(publisher, subscriber, steady, odd);
+      const { seen, tookS, cores } = await measure(publisher, subscriber, steady, odd);
       const predicted = ((await answers(node)) - before) / tookS;
       say(
         `${seen.statistical.length} statistical and ${seen.model.length} model anomalies of ${odd.length} received, ` +
-          `${Math.round(predicted)} predictions/s`,
+          `${Math.round(predicted)} predictions/s; ${cores}`,
       );
       await Promise.all([publisher.endAsync(), subscriber.endAsync()]);
-      return (['statistical', 'model'] as const).flatMap((finder) => figures(finder, seen, odd.length));
+      return (['statistical', 'model'] as const).flatMap((finder) => figures(finder, seen, odd.length, cores));
     } finally {
       await node.stop();
     }
@@ -75,7 +77,7 @@ const scenario: Scenario = {
 };
 export default scenario;
 
-function figures(finder: Finder, seen: Seen, sent: number): Figure[] {
+function figures(finder: Finder, seen: Seen, sent: number, cores: string): Figure[] {
   const ceiling = (share: number) => ({
     what: 'ms to the committed reading itself',
     value: percentile(seen.echo, share),
@@ -95,6 +97,7 @@ function figures(finder: Finder, seen: Seen, sent: number): Figure[] {
       unit: 'ms',
       atMost: 40,
       ceiling: ceiling(0.5),
+      note: cores,
     },
     {
       what: 'the same, p99',
@@ -160,7 +163,7 @@ async function measure(
   subscriber: MqttClient,
   steady: readonly Plant[],
   odd: readonly Plant[],
-): Promise<{ seen: Seen; tookS: number }> {
+): Promise<{ seen: Seen; tookS: number; cores: string }> {
   const sentAt = new Map<string, number>();
   const seen: Seen = { statistical: [], model: [], echo: [] };
   const heard = new Set<string>();
@@ -184,6 +187,7 @@ async function measure(
   const topics = [...echoed].map(({ id }) => `twins/machine/${id}/telemetry`);
   await subscriber.subscribeAsync([...topics, EVENTS], { qos: 1 });
 
+  const [ownBefore, allBefore] = [treeCpuS(process.pid), machineCpuS()];
   const startedAt = performance.now();
   const total = RATE * SECONDS;
   const every = RATE / ANOMALIES;
@@ -203,11 +207,14 @@ async function measure(
     await pause(1);
   }
   const tookS = (performance.now() - startedAt) / 1_000;
+  const own = (treeCpuS(process.pid) - ownBefore) / tookS;
+  const others = (machineCpuS() - allBefore) / tookS - own;
+  const cores = `node and clients used ${own.toFixed(1)} of ${availableParallelism()} cores, other work ${others.toFixed(1)}`;
   const until = performance.now() + PATIENCE_MS;
   const isDone = () => seen.statistical.length === odd.length && seen.model.length === odd.length;
   while (!isDone() && performance.now() < until) await pause(20);
   await pause(1_000);
-  return { seen, tookS };
+  return { seen, tookS, cores };
 }
 
 /** Predictions that the node has given since it started. */

@@ -128,7 +128,11 @@ const PASSED =
   /^(PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|TEMP|TMP|TWINMESH_DATA|XDG_.*|PIP_.*|(HTTPS?|NO|ALL)_PROXY|SSL_CERT_.*|REQUESTS_CA_BUNDLE|LD_LIBRARY_PATH|(OMP|OPENBLAS|MKL|JAX|XLA|CUDA)_.*)$/i;
 
 export function trainerEnv(more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
-  return { ...Object.fromEntries(Object.entries(process.env).filter(([name]) => PASSED.test(name))), ...more };
+  return {
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => PASSED.test(name))),
+    ORT_DISABLE_TELEMETRY: '1',
+    ...more,
+  };
 }
 
 /** Runs a program, its lines as they come, behind whatever else wants the processor. Throws internal with its last lines where it fails. */

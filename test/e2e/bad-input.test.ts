@@ -377,6 +377,7 @@ describe('bad input as a file', () => {
     const other = mkdtempSync(join(tmpdir(), 'twinmesh-bad-file-'));
     const here = { node, at };
     try {
+      await emptyDatabase(join(other, 'data'));
       expect(await load(other)).toContain('directly into the database');
       node = NodeProcess.start(other, { DEMO: 'off', SHARDS: String(SHARDS) });
       at = await whereabouts(node);

@@ -7,7 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runCommand } from '../../services/command-line.ts';
 import { deviceCommands } from '../../services/device-cli.ts';
 import { keyCommands } from '../../services/key-cli.ts';
-import { NodeProcess, whereabouts } from './node-process.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
+import { inherited } from '../servers/short-lived.ts';
+import { COMPILED, NodeProcess, whereabouts } from './node-process.ts';
 
 const KEY = /tm_[a-z0-9]{12}_[A-Za-z0-9_-]{43}/;
 let folder = '';
@@ -16,12 +18,19 @@ const before = process.env.DATA_DIR;
 const key = (...args: string[]) => runCommand(keyCommands, args);
 const device = (...args: string[]) => runCommand(deviceCommands, args);
 
+/** A process of its own. */
+function commandLine(path: string, ...args: string[]) {
+  const env = { ...process.env, NODE_COMPILE_CACHE: COMPILED };
+  return spawnSync(process.execPath, [...inherited(), path, ...args], { cwd: folder, encoding: 'utf8', env });
+}
+
 function idIn(text: string): string {
   return KEY.exec(text)?.[0].split('_')[1] ?? '';
 }
 
-beforeAll(() => {
+beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-keys-'));
+  await emptyDatabase(join(folder, 'data'));
   process.env.DATA_DIR = join(folder, 'data');
 });
 
@@ -34,7 +43,7 @@ afterAll(() => {
 describe('eval:detectors', () => {
   it('without a file says which one is wanted and where there is one', () => {
     const path = fileURLToPath(new URL('../../services/detectors-cli.ts', import.meta.url));
-    const { status, stderr } = spawnSync(process.execPath, [path], { cwd: folder, encoding: 'utf8' });
+    const { status, stderr } = commandLine(path);
     expect(status).toBe(2);
     expect(stderr).toMatch(/Name a labelled file.*@stdlib\/datasets-suthaharan-single-hop-sensor-network/);
   });
@@ -100,7 +109,7 @@ describe('command lines beside a running server', () => {
   it('follow a rescoring to its end', () => {
     const path = fileURLToPath(new URL('../../services/rescore-cli.ts', import.meta.url));
     const args = ['--model', 'mote-anomaly', '--version', '1.0.0', '--from', '2026-01-01'];
-    const { status, stdout, stderr } = spawnSync(process.execPath, [path, ...args], { cwd: folder, encoding: 'utf8' });
+    const { status, stdout, stderr } = commandLine(path, ...args);
     expect(stderr).toBe('');
     expect(stdout).toMatch(/^mote-anomaly@1.0.0.*\n0 twins, 0 readings/);
     expect(status).toBe(0);

@@ -90,7 +90,8 @@ async function connect(username: string, password: string): Promise<MqttClient> 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'twinmesh-endpoints-'));
   await emptyDatabase(join(folder, 'data'));
-  node = NodeProcess.start(folder, { DEMO: 'off', SHARDS: '16', RATE_LIMIT_PER_MINUTE: '100000' });
+  const env = { DEMO: 'off', SHARDS: '16', RATE_LIMIT_PER_MINUTE: '100000', METRICS_KEEP_MS: '200' };
+  node = NodeProcess.start(folder, env);
   at = await whereabouts(node);
   await untilReady(at.http);
   api = (await ask(at.http, 'GET', '/openapi.json')).json;
@@ -472,7 +473,6 @@ describe('alerts, anomalies and rules', () => {
     await eventually(
       async () => (await ask(at.http, 'GET', '/metrics')).text,
       (text) => /^false_positive_rate 1$/m.test(text),
-      500,
     );
   });
 

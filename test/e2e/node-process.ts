@@ -6,7 +6,7 @@ import { inherited } from '../servers/short-lived.ts';
 export const ROOT = join(import.meta.dirname, '..', '..');
 
 /** Nodes are started by the dozen: what one has compiled the next one reads. Goes with the packages. */
-const COMPILED = join(ROOT, 'node_modules', '.cache', 'compiled');
+export const COMPILED = join(ROOT, 'node_modules', '.cache', 'compiled');
 
 export class NodeProcess {
   readonly #child: ChildProcess;

@@ -69,7 +69,8 @@ beforeAll(async () => {
   const kinds = join(folder, 'kinds');
   mkdirSync(kinds);
   writeFileSync(join(kinds, 'turbine.ts'), blocks('ts')[0]);
-  node = NodeProcess.start(folder, { KINDS_DIR: kinds });
+  // Its machines move twice a second: what the README shows of them shows sooner.
+  node = NodeProcess.start(folder, { KINDS_DIR: kinds, SIMULATION_INTERVAL: '0.5' });
   at = await whereabouts(node);
 });
 

@@ -12,9 +12,11 @@ import { backUp } from '../../services/backup/backup.ts';
 import type { Manifest } from '../../services/backup/manifest.ts';
 import { restore } from '../../services/backup/restoration.ts';
 import { KINDS, key, reading, SHARDS, summary, T0, Writer } from '../conformance/store-sample.ts';
-import { eventually, NodeProcess, ROOT } from '../e2e/node-process.ts';
+import { COMPILED, eventually, NodeProcess, ROOT } from '../e2e/node-process.ts';
+import { emptyDatabase } from '../servers/embedded.ts';
 import { findNats, type NatsServer } from '../servers/nats.ts';
 import { findPostgres } from '../servers/postgres.ts';
+import { inherited } from '../servers/short-lived.ts';
 
 /** Backup and restore with real servers: what was acknowledged is there once, and twins are what they were. */
 const PATIENCE_MS = 120_000;
@@ -308,6 +310,7 @@ describe('a backup of an embedded database', () => {
   it('is refused while the folder is in use, and restored into an empty one', async () => {
     const settings = loadSettings({ DATA_DIR: join(folder, 'embedded'), SHARDS: String(SHARDS) });
     const to = join(folder, 'embedded-backup');
+    await emptyDatabase(settings.dataDir);
     const sql = await Pglite.open({ dataDir: settings.dataDir });
     const store = new PostgresStore(sql);
     await store.open(KINDS, SHARDS);
@@ -355,10 +358,10 @@ describe('a backup of an embedded database', () => {
 });
 
 function run(file: string, args: readonly string[], env: Record<string, string>) {
-  return spawnSync(process.execPath, [join(ROOT, 'services', file), ...args], {
+  return spawnSync(process.execPath, [...inherited(), join(ROOT, 'services', file), ...args], {
     cwd: folder,
     encoding: 'utf8',
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: COMPILED, ...env },
   });
 }
 

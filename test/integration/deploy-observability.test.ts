@@ -106,8 +106,8 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
     const receivers = { erp: { type: 'webhook', url: 'http://127.0.0.1:9/' } };
     const rules = [{ name: 'all', events: ['alert'], receivers: ['erp'] }];
     writeFileSync(notifiers, JSON.stringify({ receivers, rules }));
-    const settings = { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2', NOTIFIERS_FILE: notifiers };
-    node = NodeProcess.start(folder, settings);
+    const settings = { DEMO: 'on', DEMO_SEED: '7', SHARDS: '16', SPEED_FACTOR: '2' };
+    node = NodeProcess.start(folder, { ...settings, NOTIFIERS_FILE: notifiers, METRICS_KEEP_MS: '1000' });
     const { http, key } = await whereabouts(node);
     const ask = (path: string, init: RequestInit = {}) =>
       fetch(http + path, { ...init, headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' } });
@@ -137,7 +137,7 @@ describe.skipIf(programs === null)('with a real Prometheus', () => {
       }),
     });
     exposed = exposedMetrics(await (await fetch(`${http}/metrics`)).text());
-    // Enough samples that rates have something to say, also of what is looked at every 10 s only.
+    // Enough samples that rates have something to say, also of what is looked up in the database.
     await eventually(
       () =>
         prometheus.query(

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { COMPILED } from '../e2e/node-process.ts';
 import { PLANTS } from './plants.ts';
 
 /**
@@ -21,7 +22,7 @@ interface Report {
 
 function simulate(...args: string[]): Promise<Report> {
   return new Promise((resolve, reject) => {
-    const options = { maxBuffer: 1024 ** 3 };
+    const options = { maxBuffer: 1024 ** 3, env: { ...process.env, NODE_COMPILE_CACHE: COMPILED } };
     execFile(process.execPath, [SIMULATE, '--quiet', '--json', ...args], options, (error, stdout, stderr) => {
       const line = stdout.trim().split('\n').at(-1);
       if (!line) reject(error ?? new Error(`nothing was reported: ${stderr}`));

@@ -1,5 +1,10 @@
 """What the trainers of twinmesh share: rows from the exporter, ONNX graphs, scores, intervals, cards and parity."""
 
+import os
+
+# ONNX Runtime reports to its maker otherwise; also where a trainer is started by hand.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 from .conformal import cqr_offset, split_offset
 from .export import Export
 from .graph import Graph, Tree, sklearn_trees
