@@ -191,7 +191,9 @@ function zOf(count: number, last: number): number {
   const mean = window[PANE.MEAN];
   const before = mean - (last - mean) / (count - 1);
   const m2Before = window[PANE.M2] - (last - mean) * (last - before);
-  return m2Before > 0 ? (last - before) / Math.sqrt(m2Before / (count - 2)) : Number.NaN;
+  const z = m2Before > 0 ? (last - before) / Math.sqrt(m2Before / (count - 2)) : Number.NaN;
+  // readings that differ by next to nothing: no number says how far the newest lies off
+  return Number.isFinite(z) ? z : Number.NaN;
 }
 
 /** A feature of the kind. What it asks for is compiled at the first asking; one that asks for itself gets NaN. */

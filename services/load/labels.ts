@@ -2,8 +2,8 @@ import type { RawReading } from '../../actors/protocol/kind.ts';
 import { msOf } from './loading.ts';
 import type { DataMap } from './map.ts';
 
-/** What people wrote beside a reading that is nothing special. */
-const NOT_LABELLED = new Set(['', '0', 'false', 'normal']);
+/** What people write beside a reading that is nothing special, and any zero. */
+const NOT_LABELLED = new Set(['', '-', 'false', 'no', 'none', 'normal', 'ok', 'nan', 'null']);
 /** No file and no map can name an attribute so: the door lets none through. */
 const LABEL = '#label';
 
@@ -22,7 +22,10 @@ export function takeLabel(raw: RawReading): { raw: RawReading; isLabelled: boole
   if (typeof attributes !== 'object' || attributes === null || !(LABEL in attributes))
     return { raw, isLabelled: false };
   const { [LABEL]: label, ...others } = attributes as Record<string, unknown>;
-  const isLabelled = !NOT_LABELLED.has(String(label ?? '').toLowerCase());
+  const text = String(label ?? '')
+    .trim()
+    .toLowerCase();
+  const isLabelled = !NOT_LABELLED.has(text) && Number(text) !== 0;
   return { raw: Object.keys(others).length === 0 ? bare : { ...bare, attributes: others }, isLabelled };
 }
 

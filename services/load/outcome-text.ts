@@ -28,7 +28,7 @@ export function outcomeText(outcome: Outcome, kind: Kind): string {
   return lines.join('\n');
 }
 
-function toldText({ models, answers, scored, flagged, forecast }: Told, kind: Kind): string {
+function toldText({ models, answers, scored, flagged, forecast, open }: Told, kind: Kind): string {
   const parts = [`${counted(answers, 'answer')} of ${models.join(', ')}`];
   if (scored > 0) parts.push(`${number(flagged)} above the threshold`);
   for (const [metric, { count, error, stays }] of Object.entries(forecast)) {
@@ -36,6 +36,7 @@ function toldText({ models, answers, scored, flagged, forecast }: Told, kind: Ki
     const off = `${(error / count).toPrecision(3)} ${unit}`.trim();
     parts.push(`${metric} off by ${off} on average (if it stayed as it was: ${(stays / count).toPrecision(3)})`);
   }
+  if (open > 0) parts.push(`${number(open)} of times that no reading lies near`);
   return parts.join('; ');
 }
 

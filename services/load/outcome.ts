@@ -20,18 +20,22 @@ export interface Told {
   /** Against the labels, of the readings that it was asked about. */
   found: Counts;
   labelled: number;
-  /** Mean absolute errors by metric, and what "it stays as it is" would have been off. */
+  /** Mean absolute errors by metric are error / count; `stays` is what "it stays as it is" would have been off. */
   forecast: Record<string, { count: number; error: number; stays: number }>;
+  /** Forecasts of times that no reading lies near. */
+  open: number;
 }
 
-/** A forecast, until the reading comes that it was about. */
-interface Waiting {
-  told: Told;
-  dueAt: number;
-  latestAt: number;
-  forecast: Record<string, number>;
-  /** Values when it was made. */
-  before: Record<string, number>;
+/** A reading that was played, as it was folded. */
+interface Folded {
+  revision: number;
+  at: number;
+  /** By detectors. */
+  isFlagged: boolean;
+  /** A model found something in the state that it brought. */
+  isFound: boolean;
+  /** Reported values behind it, in order of the kind's metrics; NaN: none yet. Null where the reading came late: it was not the newest. */
+  reported: Float64Array | null;
 }
 
 /** The reading a forecast is held against comes at most so much of the horizon after its time. */
@@ -41,7 +45,8 @@ const SLACK = 0.1;
  * What twins made of the readings of a file: their journals, folded once more by the turn that live used, so that what the detectors
  * flagged and which events followed is what it was, beside what models said then.
  *
- * Counts what lies in the event times that were played; what lies before is folded only.
+ *  1  Counts what lies in the event times that were played; what lies before is folded only.
+ *  2  An answer is about the state it was based on, however many readings came before it reached the journal.
  */
 export class Outcome {
   twins = 0;
@@ -53,7 +58,7 @@ export class Outcome {
   readonly detectors = nothingFound();
   /** By detectors or by any model. */
   readonly either = nothingFound();
-  /** Twins of which the beginning of the journal has expired. */
+  /** Twins of which the beginning of the journal has expired: what detectors said cannot be folded again. */
   readonly incomplete: string[] = [];
   readonly #kind: Kind;
   readonly #labels: Labels;
@@ -63,104 +68,113 @@ export class Outcome {
     this.#labels = labels;
   }
 
-  /** Answers how many entries were folded. */
-  async follow(
-    id: string,
-    pages: AsyncIterable<readonly Entry[]>,
-    span: { from: number; to: number },
-  ): Promise<number> {
+  async follow(id: string, pages: AsyncIterable<readonly Entry[]>, span: { from: number; to: number }): Promise<void> {
     const twinId = twinIdOf(this.#kind.kind, id);
     const fork = Fork.fresh(this.#kind, twinId);
-    const flags = new Map<number, { detectors: boolean; models: boolean }>();
-    let waiting: Waiting[] = [];
-    this.twins++;
+    const isPlayed = (at: number): boolean => at >= span.from && at <= span.to;
+    const folded: Folded[] = [];
+    const answers: PredictionEntry[] = [];
+    const events: Emitted[] = [];
     for await (const entries of pages) {
       for (const entry of entries) {
         if (entry.revision !== fork.revision + 1) {
           this.incomplete.push(twinId);
-          return fork.revision;
+          return;
         }
-        const emitted = fork.follow(entry);
-        if (entry.type === 'reading') {
-          const { at } = entry.reading;
-          waiting = waiting.filter((forecast) => !this.#came(forecast, fork, at));
-          if (at < span.from || at > span.to) continue;
-          flags.set(at, { detectors: fork.state.n[H.FLAGGED] > 0, models: false });
-        } else if (entry.type === 'prediction') {
-          const prediction = entry.prediction as unknown as Prediction;
-          if (!(prediction.at >= span.from && prediction.at <= span.to)) continue;
-          const told = this.#tell(id, entry, prediction, flags);
-          const { forecast, horizonMs } = prediction;
-          if (forecast !== undefined && horizonMs !== undefined)
-            waiting.push({
-              told,
-              dueAt: prediction.at + horizonMs,
-              latestAt: prediction.at + horizonMs * (1 + SLACK),
-              forecast,
-              before: reportedOf(fork, Object.keys(forecast)),
-            });
-        }
-        for (const event of emitted) if (event.at >= span.from && event.at <= span.to) this.#happened(event);
+        const newest = fork.at;
+        for (const event of fork.follow(entry)) if (isPlayed(event.at)) events.push(event);
+        if (entry.type === 'prediction' && isPlayed(entry.prediction.at as number)) answers.push(entry);
+        if (entry.type !== 'reading') continue;
+        const { at } = entry.reading;
+        if (isPlayed(at))
+          folded.push({
+            revision: entry.revision,
+            at,
+            isFlagged: fork.state.n[H.FLAGGED] > 0,
+            isFound: false,
+            reported: at < newest ? null : this.#reported(fork),
+          });
       }
     }
-    for (const [at, { detectors, models }] of flags) {
+    this.twins++;
+    const inOrder = folded.filter(({ reported }) => reported !== null);
+    for (const answer of answers) this.#tell(id, answer, inOrder);
+    for (const { at, isFlagged, isFound } of folded) {
       const labelled = this.#labels.has(id, at);
       this.readings++;
       if (labelled) this.labelled++;
-      count(this.detectors, detectors, labelled);
-      count(this.either, detectors || models, labelled);
+      count(this.detectors, isFlagged, labelled);
+      count(this.either, isFlagged || isFound, labelled);
     }
-    return fork.revision;
+    for (const { type, body } of events) {
+      const what = type === 'anomaly.detected' ? `${type} (${body.detector})` : type;
+      this.events[what] = (this.events[what] ?? 0) + 1;
+    }
   }
 
-  #tell(id: string, { name }: PredictionEntry, prediction: Prediction, flags: Map<number, { models: boolean }>): Told {
+  /** `inOrder`: readings that were the newest when they came, so in order of revision and of event time. */
+  #tell(id: string, { name, basedOn, prediction }: PredictionEntry, inOrder: readonly Folded[]): void {
     let told = this.told.get(name);
     if (told === undefined) {
-      told = { models: [], answers: 0, scored: 0, flagged: 0, found: nothingFound(), labelled: 0, forecast: {} };
+      told = {
+        models: [],
+        answers: 0,
+        scored: 0,
+        flagged: 0,
+        found: nothingFound(),
+        labelled: 0,
+        forecast: {},
+        open: 0,
+      };
       this.told.set(name, told);
     }
-    const { at, model, score, threshold } = prediction;
+    const { at, model, score, threshold, forecast, horizonMs } = prediction as unknown as Prediction;
     told.answers++;
     if (!told.models.includes(model)) told.models.push(model);
-    if (score === undefined || threshold === undefined) return told;
-    told.scored++;
-    const isFlagged = score > threshold;
-    const labelled = this.#labels.has(id, at);
-    if (isFlagged) told.flagged++;
-    if (labelled) told.labelled++;
-    count(told.found, isFlagged, labelled);
-    const flag = flags.get(at);
-    if (flag !== undefined && isFlagged) flag.models = true;
-    return told;
-  }
-
-  /** Whether nothing more is to be waited for. */
-  #came({ told, dueAt, latestAt, forecast, before }: Waiting, fork: Fork, at: number): boolean {
-    if (at < dueAt) return false;
-    if (at > latestAt) return true;
-    const now = reportedOf(fork, Object.keys(forecast));
+    const asked = inOrder[firstWhere(inOrder, ({ revision }) => revision > basedOn) - 1];
+    if (score !== undefined && threshold !== undefined) {
+      told.scored++;
+      const isFlagged = score > threshold;
+      const labelled = this.#labels.has(id, at);
+      if (isFlagged) told.flagged++;
+      if (labelled) told.labelled++;
+      count(told.found, isFlagged, labelled);
+      if (isFlagged && asked !== undefined) asked.isFound = true;
+    }
+    if (forecast === undefined || horizonMs === undefined) return;
+    const came = inOrder[firstWhere(inOrder, (reading) => reading.at >= at + horizonMs)];
+    if (asked === undefined || came === undefined || came.at > at + horizonMs * (1 + SLACK)) {
+      told.open++;
+      return;
+    }
     for (const [metric, said] of Object.entries(forecast)) {
-      if (now[metric] === undefined || before[metric] === undefined) continue;
+      const m = this.#kind.metricNames.indexOf(metric);
+      const [then, now] = [asked.reported?.[m] ?? Number.NaN, came.reported?.[m] ?? Number.NaN];
+      if (Number.isNaN(then) || Number.isNaN(now)) continue;
       told.forecast[metric] ??= { count: 0, error: 0, stays: 0 };
       const sum = told.forecast[metric];
       sum.count++;
-      sum.error += Math.abs(said - now[metric]);
-      sum.stays += Math.abs(before[metric] - now[metric]);
+      sum.error += Math.abs(said - now);
+      sum.stays += Math.abs(then - now);
     }
-    return true;
   }
 
-  #happened({ type, body }: Emitted): void {
-    const what = type === 'anomaly.detected' ? `${type} (${body.detector})` : type;
-    this.events[what] = (this.events[what] ?? 0) + 1;
+  #reported({ state }: Fork): Float64Array {
+    return Float64Array.from(this.#kind.metricNames, (metric) => {
+      const m = metricOffset(state, metric);
+      return m >= 0 && state.n[m + M.COUNT] > 0 ? state.n[m + M.LAST] : Number.NaN;
+    });
   }
 }
 
-function reportedOf({ state }: Fork, metrics: readonly string[]): Record<string, number> {
-  const values: Record<string, number> = {};
-  for (const metric of metrics) {
-    const m = metricOffset(state, metric);
-    if (m >= 0 && state.n[m + M.COUNT] > 0) values[metric] = state.n[m + M.LAST];
+/** Place of the first for which it holds, where it goes on to hold from there; the length where there is none. */
+function firstWhere<T>(items: readonly T[], holds: (item: T) => boolean): number {
+  let low = 0;
+  let high = items.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (holds(items[middle])) high = middle;
+    else low = middle + 1;
   }
-  return values;
+  return low;
 }

@@ -21,7 +21,9 @@ export interface Played {
   /** Readings that no message can carry, by reason. */
   unsaid: Record<string, number>;
   twins: Set<string>;
+  /** Event time of the first that was sent, which the pace counts from, of the earliest and of the latest. */
   firstMs: number | null;
+  earliestMs: number | null;
   lastMs: number | null;
   /** False when it was told to stop. */
   whole: boolean;
@@ -62,13 +64,14 @@ export async function play(readings: AsyncIterable<Timed>, options: PlayOptions,
     }
     await carrier.send(message.topic, message.payload);
     played.sent++;
+    played.earliestMs = Math.min(played.earliestMs ?? ms, ms);
     played.lastMs = Math.max(played.lastMs ?? ms, ms);
     played.twins.add(String(raw.id));
   }
 }
 
 export function notPlayed(): Played {
-  return { sent: 0, unsaid: {}, twins: new Set(), firstMs: null, lastMs: null, whole: true };
+  return { sent: 0, unsaid: {}, twins: new Set(), firstMs: null, earliestMs: null, lastMs: null, whole: true };
 }
 
 /** Waiting is what a player does: unlike other timers this one keeps the process alive. */

@@ -82,8 +82,9 @@ export async function runReplay(
     const played = notPlayed();
     try {
       const code = await replay(all, { kind: options.kind, labels, played }, door.url, door.key, speed, terminal);
-      if (values['no-outcome'] !== true)
-        await tellOutcome(control(set), { kind: options.kind, labels, played }, terminal);
+      if (values['no-outcome'] === true) return code;
+      if (door.isOurs) await tellOutcome(control(set), { kind: options.kind, labels, played }, terminal);
+      else terminal.err.write('What the twins made of it is not told: the broker is not the one of the settings.\n');
       return code;
     } finally {
       await door.close();
@@ -184,6 +185,8 @@ async function* asTheyCome(batches: AsyncIterable<readonly RawReading[]>): Async
 
 interface Door {
   url: string;
+  /** The broker that the settings name: what is sent there comes to the twins of the server that runs on them. */
+  isOurs: boolean;
   key: string | null;
   close(): Promise<void>;
 }
@@ -197,10 +200,12 @@ async function openDoor(
 ): Promise<Door> {
   const given = (values.key as string | undefined) ?? (keyOfEnvironment || undefined);
   const other = (values.broker as string | undefined) ?? settings.mqttUrl ?? undefined;
-  const url = other ?? `mqtt://${dialable(settings.host)}:${settings.mqttListenPort}`;
+  const own = `mqtt://${dialable(settings.host)}:${settings.mqttListenPort}`;
+  const url = other ?? own;
   if (!/^(mqtts?|wss?):\/\//.test(url) || !URL.canParse(url))
     throw new TwinmeshError('bad_request', '--broker is a URL: mqtt://, mqtts://, ws:// or wss://.');
-  const plain: Door = { url, key: given ?? null, close: () => Promise.resolve() };
+  const isOurs = url === (settings.mqttUrl ?? own);
+  const plain: Door = { url, isOurs, key: given ?? null, close: () => Promise.resolve() };
   // A key of ours is for our broker alone, and that one listens here.
   if (given !== undefined || new URL(url).username !== '' || !isLocal(url)) return plain;
   const client = control(settings);
@@ -212,6 +217,7 @@ async function openDoor(
   }
   return {
     url,
+    isOurs,
     key: device.key,
     close: async () => {
       await client.request('DELETE', `/api/v1/devices/${device.id}`).catch(() => undefined);
@@ -272,8 +278,8 @@ function replayText(
     Object.entries(counts)
       .map(([reason, n]) => `${reason} ${number(n)}`)
       .join(', ');
-  const { firstMs, lastMs, twins } = played;
-  const span = firstMs === null || lastMs === null ? 0 : (lastMs - firstMs) / 1000;
+  const { earliestMs, lastMs, twins } = played;
+  const span = earliestMs === null || lastMs === null ? 0 : (lastMs - earliestMs) / 1000;
   const lines = [
     `${number(courier.acknowledged)} of ${number(courier.sent)} messages acknowledged, of ${number(twins.size)} twins, in ${seconds.toFixed(1)} s`,
   ];

@@ -57,7 +57,10 @@ describe('labels', () => {
 
   it('are taken off before a twin hears them, and other attributes stay', () => {
     const raw = { id: '1', at: T0, values: { temperature: 20 } };
-    expect(takeLabel({ ...raw, attributes: { '#label': 'Normal' } })).toEqual({ raw, isLabelled: false });
+    for (const label of ['Normal', '', '0', '0.0', ' none ', '-', undefined])
+      expect(takeLabel({ ...raw, attributes: { '#label': label } })).toEqual({ raw, isLabelled: false });
+    for (const label of ['1', '1.0', 'true', 'fault', 2])
+      expect(takeLabel({ ...raw, attributes: { '#label': label } })).toEqual({ raw, isLabelled: true });
     expect(takeLabel({ ...raw, attributes: { '#label': 'fault', room: 'a' } })).toEqual({
       raw: { ...raw, attributes: { room: 'a' } },
       isLabelled: true,
@@ -79,7 +82,7 @@ describe('the outcome of a replay', () => {
     const outcome = new Outcome(mote, labelsAt(150, 151, 170));
     // the detectors see 150, 151 and the way back at 152; the model found 151 and 170, missed 150, was wrong about 190, and was not asked about the rest
     const entries = journal({ hot: [150, 151], scores: { 10: 0.2, 150: 0.9, 151: 3, 170: 2, 190: 4 } });
-    expect(await outcome.follow('9', pages(entries), ALL)).toBe(entries.length);
+    await outcome.follow('9', pages(entries), ALL);
     expect(outcome).toMatchObject({ twins: 1, readings: READINGS, labelled: 3, incomplete: [] });
     expect(outcome.detectors).toEqual({ truePositives: 2, falsePositives: 1, falseNegatives: 1 });
     expect(outcome.told.get('anomaly')).toMatchObject({
@@ -117,12 +120,45 @@ describe('the outcome of a replay', () => {
     expect(text).not.toContain('labelled');
   });
 
-  it('waits for no reading that comes too late for a forecast', async () => {
+  it('knows an answer that came late by the state that it was based on', async () => {
+    const forecast = { model: 'mote-forecast@1.0.0', at: T0, horizonMs: 600_000, forecast: { temperature: 23 } };
+    const entries: Entry[] = [reading(1, T0, 20)];
+    for (let minute = 1; minute <= 20; minute++)
+      entries.push(reading(minute + 1, T0 + minute * 60_000, 20 + minute / 2));
+    // twenty readings have come since, the one it was about among them
+    const late = said(22, 'forecast', forecast) as Extract<Entry, { type: 'prediction' }>;
+    entries.push({ ...late, basedOn: 1 });
+    const outcome = new Outcome(mote, new Labels());
+    await outcome.follow('9', pages(entries), ALL);
+    expect(outcome.told.get('forecast')).toMatchObject({
+      forecast: { temperature: { count: 1, error: 2, stays: 5 } },
+      open: 0,
+    });
+  });
+
+  it('tells readings of one instant apart', async () => {
+    const two = (revision: number, sensor: string, temperature: number): Entry => {
+      const entry = reading(revision, T0 + 150 * STEP_MS, temperature) as Extract<Entry, { type: 'reading' }>;
+      return { ...entry, reading: { ...entry.reading, sensor } };
+    };
+    const entries = journal({ hot: [], scores: {} }).slice(0, 150);
+    entries.push(two(151, 'a', 40), two(152, 'b', 20));
+    const found = said(153, 'anomaly', { at: T0 + 150 * STEP_MS, score: 2, threshold: 1 });
+    entries.push({ ...(found as Extract<Entry, { type: 'prediction' }>), basedOn: 152 });
+    const outcome = new Outcome(mote, labelsAt(150));
+    await outcome.follow('9', pages(entries), ALL);
+    // both bear the label of their instant; the detectors see the first, the model was asked behind the second
+    expect(outcome).toMatchObject({ readings: 152, labelled: 2, either: { truePositives: 2, falseNegatives: 0 } });
+    expect(outcome.told.get('anomaly')).toMatchObject({ scored: 1, found: { truePositives: 1 } });
+  });
+
+  it('says which forecasts no reading came for', async () => {
     const forecast = { at: T0, horizonMs: 600_000, forecast: { temperature: 23 } };
     const entries = [reading(1, T0, 20), said(2, 'forecast', forecast), reading(3, T0 + 700_000, 25)];
     const outcome = new Outcome(mote, new Labels());
     await outcome.follow('9', pages(entries), ALL);
-    expect(outcome.told.get('forecast')?.forecast).toEqual({});
+    expect(outcome.told.get('forecast')).toMatchObject({ forecast: {}, open: 1 });
+    expect(outcomeText(outcome, mote)).toContain('1 of times that no reading lies near');
   });
 
   it('counts the times that were played, and folds what lies before', async () => {

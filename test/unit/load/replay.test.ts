@@ -186,7 +186,7 @@ describe('a player', () => {
     for (let i = 0; i < 70; i++) await clock.advance(100);
     await playing;
     expect(sent.map(({ atMs }) => atMs)).toEqual([0, 500, 6000]);
-    expect(played).toMatchObject({ sent: 3, firstMs: AT, lastMs: AT + 60_000, whole: true });
+    expect(played).toMatchObject({ sent: 3, firstMs: AT, earliestMs: AT, lastMs: AT + 60_000, whole: true });
   });
 
   it('does not wait at speed 0', async () => {

@@ -132,6 +132,16 @@ describe('features', () => {
     expect(features(state, 'a.b', 'a.b.1m.mean', 'c', 'd', 'd.1m.count')).toEqual([6, 5, 5, Number.NaN, 0]);
   });
 
+  it('has no z-score where readings before differ by next to nothing', () => {
+    const state = newState(boiler, 'boiler:b');
+    [0, 1e-160, 0, 300].forEach((temperature, i) => {
+      read(state, i * 1000, { temperature });
+    });
+    const { z } = viewOf(state, { duplicates: 0, backfilled: 0 }, null).rolling.temperature['1m'];
+    expect(z).toBeNull();
+    expect(features(state, 'temperature.1m.z')).toEqual([Number.NaN]);
+  });
+
   it('agrees with the view and with a naive computation over the readings', () => {
     const reading = fc.record({
       gapMs: fc.integer({ min: 1, max: 25_000 }),
