@@ -6,6 +6,7 @@ import type { DataMap } from './map.ts';
 const NOT_LABELLED = new Set(['', '-', 'false', 'no', 'none', 'normal', 'ok', 'nan', 'null']);
 /** No file and no map can name an attribute so: the door lets none through. */
 const LABEL = '#label';
+const MAX_TEXTS = 5;
 
 /**
  * The map, with the labels of a column beside each reading; `takeLabel` takes them off again, before a twin hears them.
@@ -15,8 +16,8 @@ export function withLabels(map: DataMap, column: string, optional = false): Data
   return { ...map, attributes: { ...map.attributes, [LABEL]: { column, optional } } };
 }
 
-/** Whether the reading is labelled, and the reading as its device would have said it. */
-export function takeLabel(raw: RawReading): { raw: RawReading; isLabelled: boolean } {
+/** The reading as its device would have said it, what stands in the column of labels, and whether that is an anomaly. */
+export function takeLabel(raw: RawReading): { raw: RawReading; label?: unknown; isLabelled: boolean } {
   const { attributes, ...bare } = raw;
   // whatever else stands there is the door's to judge
   if (typeof attributes !== 'object' || attributes === null || !(LABEL in attributes))
@@ -26,22 +27,31 @@ export function takeLabel(raw: RawReading): { raw: RawReading; isLabelled: boole
     .trim()
     .toLowerCase();
   const isLabelled = !NOT_LABELLED.has(text) && Number(text) !== 0;
-  return { raw: Object.keys(others).length === 0 ? bare : { ...bare, attributes: others }, isLabelled };
+  return { raw: Object.keys(others).length === 0 ? bare : { ...bare, attributes: others }, label, isLabelled };
 }
 
 /** Which readings of a file people have labelled, by asset and event time. */
 export class Labels {
+  /** The column they stand in; null where none was named. */
+  readonly column: string | null;
+  /** Readings that had something in the column, and what stood there where that was taken as an anomaly: the first few. */
+  seen = 0;
+  readonly texts = new Set<string>();
   readonly #byId = new Map<string, Set<number>>();
-  count = 0;
+
+  constructor(column: string | null = null) {
+    this.column = column;
+  }
 
   /** Notes the label and answers the reading without it. */
   note(labelled: RawReading): RawReading {
-    const { raw, isLabelled } = takeLabel(labelled);
+    const { raw, label, isLabelled } = takeLabel(labelled);
+    if (label !== undefined) this.seen++;
     if (!isLabelled) return raw;
+    if (this.texts.size < MAX_TEXTS) this.texts.add(String(label).slice(0, 40));
     const id = String(raw.id);
     const times = this.#byId.get(id) ?? new Set();
     this.#byId.set(id, times.add(msOf(raw.at)));
-    this.count++;
     return raw;
   }
 

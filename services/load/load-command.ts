@@ -61,8 +61,7 @@ export async function runLoad(args: readonly string[], settings: () => Settings,
     }
     const set = settings();
     const options = await fileOptions(values, files, set.kindsDir === null ? null : resolve(set.kindsDir));
-    const opened = await opening(options, set, terminal);
-    if (opened === null) return EXIT_FILE;
+    const opened = await opening(options, set);
     const dry = values['dry-run'] === true;
     return await loadAll(opened, options, set, terminal, { dry, restart: values.restart === true });
   } catch (error) {
@@ -72,16 +71,10 @@ export async function runLoad(args: readonly string[], settings: () => Settings,
 }
 
 /** Every file is looked at before anything is stored. */
-async function opening(options: FileOptions, settings: Settings, terminal: Terminal): Promise<Blocks[] | null> {
+function opening(options: FileOptions, settings: Settings): Promise<Blocks[]> {
   const { kind, map, startMs, files } = options;
   const messageBytes = Math.min(MESSAGE_BYTES, settings.maxBodyBytes);
-  try {
-    return await openBlocks(files, { kind, map, startMs, messageBytes, decode: null });
-  } catch (error) {
-    if (!(error instanceof TwinmeshError)) throw error;
-    terminal.err.write(`${messageOf(error)}\n`);
-    return null;
-  }
+  return openBlocks(files, { kind, map, startMs, messageBytes, decode: null });
 }
 
 async function loadAll(

@@ -3,8 +3,9 @@ import type { Emitted } from '../../actors/protocol/event.ts';
 import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Prediction } from '../../actors/protocol/prediction.ts';
 import { twinIdOf } from '../../actors/protocol/twin-id.ts';
+import { isDueSince } from '../../actors/runtime/foretelling.ts';
 import { Fork } from '../../actors/runtime/fork.ts';
-import { H, M } from '../../actors/runtime/layout.ts';
+import { H, layoutOf, M } from '../../actors/runtime/layout.ts';
 import { metricOffset } from '../../actors/runtime/state.ts';
 import { type Counts, count, nothingFound } from './found.ts';
 import type { Labels } from './labels.ts';
@@ -14,6 +15,8 @@ export interface Told {
   /** `name@version` of whoever answered, in the order in which they first did. */
   models: string[];
   answers: number;
+  /** Moments at which it was due, had every answer come at once. */
+  due: number;
   /** Answers that were a score, and those above their threshold. */
   scored: number;
   flagged: number;
@@ -58,6 +61,8 @@ export class Outcome {
   readonly detectors = nothingFound();
   /** By detectors or by any model. */
   readonly either = nothingFound();
+  /** Readings that had been received before the replay began. */
+  known = 0;
   /** Twins of which the beginning of the journal has expired: what detectors said cannot be folded again. */
   readonly incomplete: string[] = [];
   readonly #kind: Kind;
@@ -68,8 +73,17 @@ export class Outcome {
     this.#labels = labels;
   }
 
-  async follow(id: string, pages: AsyncIterable<readonly Entry[]>, span: { from: number; to: number }): Promise<void> {
+  /** `span`: event times that were played. `since`: when the replay began. */
+  async follow(
+    id: string,
+    pages: AsyncIterable<readonly Entry[]>,
+    span: { from: number; to: number },
+    since: number,
+  ): Promise<void> {
     const twinId = twinIdOf(this.#kind.kind, id);
+    const { predictions } = layoutOf(this.#kind);
+    const due = predictions.map(() => ({ at: Number.NEGATIVE_INFINITY, count: 0 }));
+    let known = 0;
     const fork = Fork.fresh(this.#kind, twinId);
     const isPlayed = (at: number): boolean => at >= span.from && at <= span.to;
     const folded: Folded[] = [];
@@ -86,17 +100,27 @@ export class Outcome {
         if (entry.type === 'prediction' && isPlayed(entry.prediction.at as number)) answers.push(entry);
         if (entry.type !== 'reading') continue;
         const { at } = entry.reading;
-        if (isPlayed(at))
-          folded.push({
-            revision: entry.revision,
-            at,
-            isFlagged: fork.state.n[H.FLAGGED] > 0,
-            isFound: false,
-            reported: at < newest ? null : this.#reported(fork),
-          });
+        predictions.forEach((plan, p) => {
+          if (!isDueSince(fork.state, plan, due[p].at)) return;
+          due[p].at = fork.at;
+          if (isPlayed(fork.at)) due[p].count++;
+        });
+        if (!isPlayed(at)) continue;
+        if (entry.receivedAt < since) known++;
+        folded.push({
+          revision: entry.revision,
+          at,
+          isFlagged: fork.state.n[H.FLAGGED] > 0,
+          isFound: false,
+          reported: at < newest ? null : this.#reported(fork),
+        });
       }
     }
     this.twins++;
+    this.known += known;
+    predictions.forEach(({ name }, p) => {
+      if (due[p].count > 0) this.#toldOf(name).due += due[p].count;
+    });
     const inOrder = folded.filter(({ reported }) => reported !== null);
     for (const answer of answers) this.#tell(id, answer, inOrder);
     for (const { at, isFlagged, isFound } of folded) {
@@ -114,20 +138,7 @@ export class Outcome {
 
   /** `inOrder`: readings that were the newest when they came, so in order of revision and of event time. */
   #tell(id: string, { name, basedOn, prediction }: PredictionEntry, inOrder: readonly Folded[]): void {
-    let told = this.told.get(name);
-    if (told === undefined) {
-      told = {
-        models: [],
-        answers: 0,
-        scored: 0,
-        flagged: 0,
-        found: nothingFound(),
-        labelled: 0,
-        forecast: {},
-        open: 0,
-      };
-      this.told.set(name, told);
-    }
+    const told = this.#toldOf(name);
     const { at, model, score, threshold, forecast, horizonMs } = prediction as unknown as Prediction;
     told.answers++;
     if (!told.models.includes(model)) told.models.push(model);
@@ -157,6 +168,16 @@ export class Outcome {
       sum.error += Math.abs(said - now);
       sum.stays += Math.abs(then - now);
     }
+  }
+
+  #toldOf(name: string): Told {
+    let told = this.told.get(name);
+    if (told === undefined) {
+      const counts = { answers: 0, due: 0, scored: 0, flagged: 0, labelled: 0, open: 0 };
+      told = { ...counts, models: [], found: nothingFound(), forecast: {} };
+      this.told.set(name, told);
+    }
+    return told;
   }
 
   #reported({ state }: Fork): Float64Array {

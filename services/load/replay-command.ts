@@ -6,7 +6,7 @@ import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { RawReading } from '../../actors/protocol/kind.ts';
 import type { Settings } from '../../config/settings.ts';
 import { MqttCourier } from '../../mixins/mqtt-courier.ts';
-import { EXIT, faultText } from '../command-line.ts';
+import { EXIT, faultText, isMendable } from '../command-line.ts';
 import { type ControlClient, control } from '../control-client.ts';
 import { BEGINNING, type Blocks } from './block.ts';
 import { type FileOptions, fileOptions, type OptionValues, parsedArguments } from './command-options.ts';
@@ -75,15 +75,18 @@ export async function runReplay(
     const label = values.label as string | undefined;
     if (label !== undefined && options.map === null)
       throw new TwinmeshError('bad_request', '--label names a column of a --map.');
-    const all = await opening(options, label, set, terminal);
-    if (all === null) return EXIT_FAILED;
+    const all = await opening(options, label, set);
     const door = await openDoor(values, set, options.kind.kind, keyOfEnvironment);
-    const labels = new Labels();
-    const played = notPlayed();
+    const replayed: Replayed = {
+      kind: options.kind,
+      labels: new Labels(label ?? options.map?.label ?? null),
+      played: notPlayed(),
+      startedAt: Date.now(),
+    };
     try {
-      const code = await replay(all, { kind: options.kind, labels, played }, door.url, door.key, speed, terminal);
+      const code = await replay(all, replayed, door.url, door.key, speed, terminal);
       if (values['no-outcome'] === true) return code;
-      if (door.isOurs) await tellOutcome(control(set), { kind: options.kind, labels, played }, terminal);
+      if (door.isOurs) await tellOutcome(control(set), replayed, terminal);
       else terminal.err.write('What the twins made of it is not told: the broker is not the one of the settings.\n');
       return code;
     } finally {
@@ -91,7 +94,8 @@ export async function runReplay(
     }
   } catch (error) {
     terminal.err.write(`${faultText(error)}\n`);
-    return error instanceof TwinmeshError && !error.spec.retryable ? EXIT.faulty : EXIT_FAILED;
+    if (error instanceof TwinmeshError && error.spec.retryable) return EXIT_FAILED;
+    return isMendable(error) ? EXIT.faulty : EXIT_FAILED;
   }
 }
 
@@ -99,8 +103,7 @@ async function opening(
   options: FileOptions,
   label: string | undefined,
   settings: Settings,
-  terminal: Terminal,
-): Promise<Blocks[] | null> {
+): Promise<Blocks[]> {
   const { kind, kinds, startMs, files } = options;
   const column = label ?? options.map?.label;
   // not every file that fits a map has been labelled
@@ -113,13 +116,7 @@ async function opening(
     if (decoded.kind === kind) return decoded.raw;
     throw new TwinmeshError('unknown_kind', `The message is of a ${decoded.kind.kind}.`);
   };
-  try {
-    return await openBlocks(files, { kind, map, startMs, messageBytes: settings.maxPayloadBytes, decode });
-  } catch (error) {
-    if (!(error instanceof TwinmeshError)) throw error;
-    terminal.err.write(`${messageOf(error)}\n`);
-    return null;
-  }
+  return openBlocks(files, { kind, map, startMs, messageBytes: settings.maxPayloadBytes, decode });
 }
 
 async function replay(
@@ -253,8 +250,8 @@ function speedOf(written: unknown): number {
   if (written === undefined) return 1;
   if (written === 'max') return 0;
   const speed = Number(written);
-  if (String(written).trim() !== '' && speed >= 0 && Number.isFinite(speed)) return speed;
-  throw new TwinmeshError('bad_request', '--speed is a number of times, or max.');
+  if (speed > 0 && Number.isFinite(speed)) return speed;
+  throw new TwinmeshError('bad_request', '--speed is a number of times above 0, or max.');
 }
 
 function progressText(played: Played, courier: MqttCourier, all: readonly Blocks[]): string {

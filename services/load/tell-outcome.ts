@@ -16,6 +16,8 @@ export interface Replayed {
   kind: Kind;
   labels: Labels;
   played: Played;
+  /** When it began, ms. */
+  startedAt: number;
 }
 
 /** Twins and journal entries that are read back; a fleet is judged by `npm run rescore` and `npm run eval:models`. */
@@ -34,7 +36,7 @@ type Client = Pick<ControlClient, 'request'>;
 /** Prints what the twins made of it. Throws nothing: the replay itself is over. */
 export async function tellOutcome(
   client: Client,
-  { kind, labels, played }: Replayed,
+  { kind, labels, played, startedAt }: Replayed,
   { out, err, signal }: Pick<Terminal, 'out' | 'err' | 'signal'>,
 ): Promise<void> {
   const { earliestMs, lastMs, twins } = played;
@@ -55,11 +57,13 @@ export async function tellOutcome(
       else {
         left -= revision;
         const pages = journalPages(client, { kind: kind.kind, id, twinId });
-        await outcome.follow(id, until(signal, pages), { from: earliestMs, to: lastMs });
+        await outcome.follow(id, until(signal, pages), { from: earliestMs, to: lastMs }, startedAt);
       }
     }
     if (signal.aborted) return;
-    out.write(`${outcomeText(outcome, kind)}\n`);
+    // with twins left out nobody can say what came of how many
+    const isWhole = absent.length + tooLong.length + outcome.incomplete.length === 0 && ids.length === twins.size;
+    out.write(`${outcomeText(outcome, kind, labels, isWhole ? played.sent : 0)}\n`);
     if (absent.length > 0) out.write(`  nothing was accepted of ${listed(absent)}: see GET /api/v1/dead-letters\n`);
     if (tooLong.length > 0)
       out.write(

@@ -80,7 +80,7 @@ it('tells how detectors and models did, as the journal has it', async () => {
     signal: new AbortController().signal,
   });
   expect(code, said.err).toBe(0);
-  expect(said.out).toContain(`against 40 labelled readings\n  detectors`);
+  expect(said.out).toContain(`against 40 labelled readings (1)\n  detectors`);
 
   const scores = await predictions();
   // as often as event time says, however fast it goes: not once in a replay of seconds
@@ -95,7 +95,9 @@ it('tells how detectors and models did, as the journal has it', async () => {
   expect(found).toBeGreaterThan(0);
   const precision = (found / flagged).toFixed(3);
   const recall = (found / labelled).toFixed(3);
-  expect(said.out).toMatch(new RegExp(`anomaly +${asked.length} answers of mote-anomaly@[0-9.]+; ${flagged} above`));
+  expect(said.out).toMatch(
+    new RegExp(`anomaly +${asked.length} answers of mote-anomaly@[0-9.]+, due ${READINGS} times; ${flagged} above`),
+  );
   expect(said.out).toMatch(
     new RegExp(
       `anomaly +precision ${precision} {2}recall ${recall} .* of ${asked.length} that it was asked about, ${labelled} of them labelled`,
