@@ -306,7 +306,7 @@ export const CATALOGUE = {
   DEMO: flag(
     'demo',
     true,
-    'A demo fleet publishes over MQTT as devices would. Its twins stay in the database; switch it off for a fleet of your own. In a mesh it is off unless set, and set on one ingest node only.',
+    'A demo fleet publishes over MQTT as devices would. Its twins stay in the database, and where its assets were in `DATA_DIR/demo-fleet.json`, from where the next start goes on; switch it off for a fleet of your own. In a mesh it is off unless set, and set on one ingest node only.',
   ),
   DEMO_SEED: integer(
     '',

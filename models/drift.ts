@@ -1,3 +1,4 @@
+import { seededRandom } from '../actors/protocol/clock.ts';
 import type { CardInput } from './card.ts';
 
 /**
@@ -41,6 +42,52 @@ export function stabilityIndex(shares: readonly number[], bins: readonly number[
     index += (observed - expected) * Math.log(observed / expected);
   }
   return index;
+}
+
+/** Standard normal quantile of 0.99. */
+const Z_99 = 2.326;
+/** From so many assets on no bin is empty by chance, and the index times their number is distributed as χ². */
+const MANY_ASSETS = 300;
+const DRAWS = 1_000;
+const REMEMBERED = 2_000;
+const chances = new Map<string, number>();
+
+/**
+ * What the index reaches by chance in one of a hundred fleets of so many assets, drawn from the very population of the reference.
+ * Readings of one asset are alike: each asset is one draw, however many rows it brings. Of many, the χ² quantile of the bins' degrees of
+ * freedom over their number (Yurdakul, Statistical Properties of Population Stability Index, 2018; quantile by Wilson and
+ * Hilferty); of few, whose bins are empty by chance, drawn, always the same way.
+ */
+export function chanceIndex(shares: readonly number[], assets: number): number {
+  if (assets >= MANY_ASSETS) {
+    const freedom = Math.max(1, shares.length - 1);
+    const spread = 2 / (9 * freedom);
+    return (freedom * (1 - spread + Z_99 * Math.sqrt(spread)) ** 3) / assets;
+  }
+  const key = `${assets} ${shares.join()}`;
+  let chance = chances.get(key);
+  if (chance === undefined) {
+    chance = drawnIndex(shares, assets);
+    if (chances.size >= REMEMBERED) chances.clear();
+    chances.set(key, chance);
+  }
+  return chance;
+}
+
+function drawnIndex(shares: readonly number[], assets: number): number {
+  const random = seededRandom(1);
+  const drawn: number[] = [];
+  for (let draw = 0; draw < DRAWS; draw++) {
+    const bins = shares.map(() => 0);
+    for (let asset = 0; asset < assets; asset++) {
+      let left = random();
+      let bin = 0;
+      while (bin < shares.length - 1 && left >= shares[bin]) left -= shares[bin++];
+      bins[bin] += LEAST_VALUES;
+    }
+    drawn.push(stabilityIndex(shares, bins) ?? 0);
+  }
+  return drawn.sort((a, b) => a - b)[Math.floor(0.99 * DRAWS)];
 }
 
 /** Counts what one version of a model is asked. */

@@ -49,7 +49,9 @@ export async function readLimited(path: string, file: string, maxBytes: number):
   // Not to wait for whoever might write into a pipe.
   const flags = constants.O_RDONLY | constants.O_NONBLOCK;
   const handle = await open(join(path, file), flags).catch((error: NodeJS.ErrnoException) => {
-    throw new TwinmeshError('bad_model', `${file} cannot be read: ${error.code ?? error.message}.`);
+    throw new TwinmeshError('bad_model', `${file} cannot be read: ${error.code ?? error.message}.`, undefined, {
+      cause: error,
+    });
   });
   try {
     const stat = await handle.stat();

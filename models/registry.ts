@@ -15,7 +15,8 @@ import { differenceOf } from './shadow.ts';
  *
  *  1  A swap drops nothing: a question is answered by the version that was live when its turn came, to its end.
  *  2  A version that does not load changes nothing: the one that answers goes on; where none does, the one that the wanted
- *     version replaced stands in. The reason is kept until the folder changes.
+ *     version replaced stands in. The reason is kept until the folder changes;
+ *     it is not believed by who tries the version anew, nor where its files could not be read, which no file shows.
  *  3  The shadow runs after the answer has gone, on what was asked, and what it says goes nowhere but into its difference. One that
  *     fails, or has no answer to MUTE_ROWS rows in a row that the live version answers, is refused until it answers.
  */
@@ -68,7 +69,7 @@ interface Refused extends RefusedModel {
 const MAX_COMPARING = 4;
 const MUTE_ROWS = 20;
 const FILES = ['card.json', 'model.onnx', 'parity.json'];
-/** Prints of what no version has: it is tried again whenever it is wanted. */
+/** Print that no version has: it is tried again whenever it is wanted. */
 const ABSENT = '';
 const AS_A_SHADOW = 'as a shadow';
 
@@ -114,7 +115,7 @@ export class ModelRegistry {
     await this.scan();
     const folder = this.#folder(name, version);
     if (folder === undefined) return NO_FOLDER;
-    const model = await this.#load(folder, sha256);
+    const model = await this.#load(folder, sha256, true);
     await model?.retire();
     return model === null ? (this.#refused.get(`${name}@${version}`)?.reason ?? 'It cannot be loaded.') : null;
   }
@@ -232,13 +233,13 @@ export class ModelRegistry {
     return this.#load(folder, sha256);
   }
 
-  async #load(folder: ModelFolder, sha256: string | undefined): Promise<Model | null> {
+  async #load(folder: ModelFolder, sha256: string | undefined, isAnew = false): Promise<Model | null> {
     const { name, version, path } = folder;
     const id = `${name}@${version}`;
     const files = await filesOf(folder);
     const print = `${sha256 ?? ''} ${files}`;
     // What was refused is not read again until somebody has touched it.
-    if (this.#refused.get(id)?.print === print) return null;
+    if (!isAnew && this.#refused.get(id)?.print === print) return null;
     try {
       const model = await Model.load(path, { name, version, sha256 });
       const misfit = this.#misfit(model.card);
@@ -249,7 +250,7 @@ export class ModelRegistry {
       this.#refused.delete(id);
       return model;
     } catch (error) {
-      this.#refuse({ name, version, reason: messageOf(error), print, files });
+      this.#refuse({ name, version, reason: messageOf(error), print: isOfReading(error) ? ABSENT : print, files });
       return null;
     }
   }
@@ -321,6 +322,12 @@ function differencesOf(live: readonly (Prediction | null)[], shadow: readonly (P
     const other = shadow[i];
     return said === null || other === null ? [] : [differenceOf(said, other)];
   });
+}
+
+/** Rights, descriptors, a disk: what is mended without touching the files. That one is missing shows. */
+function isOfReading(error: unknown): boolean {
+  const { code } = ((error as Error).cause ?? error) as NodeJS.ErrnoException;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) && code !== 'ENOENT';
 }
 
 const NO_FOLDER = 'There is no folder of this version on this node.';

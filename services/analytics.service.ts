@@ -152,7 +152,7 @@ const analytics: PartsSchema<Analytics> = {
       openapi: {
         summary: 'Each day of each mote in numbers',
         description: 'Of the last 30 days unless asked otherwise.',
-        tags: ['sensors'],
+        tags: ['analytics'],
         response: listOf(DAY_SCHEMA),
       },
       async handler(ctx: Context<DayParams, CallMeta>) {
@@ -195,7 +195,7 @@ const analytics: PartsSchema<Analytics> = {
       openapi: {
         summary: 'Anomalies, newest first, each with what was expected and why',
         description: 'Of motes unless `twin` or `kind` says otherwise; motes also carry their `mote_id`.',
-        tags: ['sensors'],
+        tags: ['analytics'],
         response: listOf(TOLD_ANOMALY),
       },
       async handler(ctx: Context<AnomalyParams>) {

@@ -94,7 +94,7 @@ export const archiveCommand: CommandLine = {
         const chosen = (Object.keys(VERBS) as (keyof typeof VERBS)[]).filter((name) => options[name]);
         if (chosen.length !== 1)
           throw new TwinmeshError('bad_request', 'Say one of --list, --now, --verify; --help shows how.');
-        return await asLocalAdmin(VERBS[chosen[0]]);
+        return await asLocalAdmin(VERBS[chosen[0]], 'reads');
       },
     },
   },

@@ -28,6 +28,17 @@ export function control(settings: { dataDir: string }): ControlClient {
   };
 }
 
+/** Whether a server runs on the data folder. Throws what one that is there but does not answer gives. */
+export async function isRunning(client: ControlClient): Promise<boolean> {
+  try {
+    await client.request('GET', '/health/live');
+    return true;
+  } catch (error) {
+    if (error instanceof TwinmeshError && error.details?.running === false) return false;
+    throw error;
+  }
+}
+
 /** `data` of an answer of the gateway. Throws its error, by its code, where it refused. */
 export function dataOf<Data>(status: number, text: string): Data {
   const answer = parsed(text);

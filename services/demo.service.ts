@@ -2,6 +2,7 @@ import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { MqttPublisher } from '../mixins/mqtt-publisher.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import { DemoFleet } from './demo/fleet.ts';
+import { FleetFile } from './demo/fleet-file.ts';
 import { demoKey } from './demo/key.ts';
 
 /** The demo fleet publishes over MQTT as devices would, with a gateway's key of its own. `DEMO=off` ends it. */
@@ -106,6 +107,7 @@ const demo: PartsSchema<Demo> = {
       onState: (state, reason) => this.logger.debug({ state, reason }, 'demo fleet'),
     });
     this.publisher = publisher;
+    const file = new FleetFile(settings.dataDir, settings.demoSeed, this.logger);
     this.fleet = new DemoFleet({
       kinds: kinds.all(),
       seed: settings.demoSeed,
@@ -113,7 +115,12 @@ const demo: PartsSchema<Demo> = {
       intervalMs: settings.simulationInterval === null ? null : settings.simulationInterval * 1000,
       speedFactor: settings.speedFactor,
       send: (topic, message) => publisher.publish(topic, JSON.stringify(message)),
+      keep: (saved) => file.write(saved),
     });
+    const saved = file.read();
+    const anew = saved === null ? [] : this.fleet.resume(saved);
+    if (anew.length > 0)
+      this.logger.warn({ twins: anew }, 'assets of the demo fleet begin anew: their simulator has changed');
     this.fleet.start();
   },
 

@@ -64,7 +64,7 @@ export const deviceCommands: CommandLine = {
       words: [],
       async run() {
         const list = { action: 'keys.devices', path: '/api/v1/devices' };
-        const devices = await asLocalAdmin((admin) => everyItem<DeviceItem>(admin, list));
+        const devices = await asLocalAdmin((admin) => everyItem<DeviceItem>(admin, list), 'reads');
         const rows = devices.map((d) => [
           d.gateway ? `${d.twinId ?? 'any'} (gateway)` : (d.twinId ?? '-'),
           d.id,

@@ -23,15 +23,17 @@ const events: PartsSchema<Events> = {
   metadata: { role: 'host' },
   mixins: [partsMixin],
 
-  events: {
-    async 'drift.told'(ctx: Context<DriftTold>) {
-      const { topic, key, payload } = driftMessage(ctx.params);
-      try {
-        await this.kafka?.publish([{ topic: DRIFT_TOPIC, key, value: payload }]);
-        await this.mqtt?.publish(topic, payload, { qos: 1, retain: false });
-      } catch (err) {
-        this.parts.logger.warn({ part: 'events', err, model: key }, 'that a model drifts was not taken outside');
-      }
+  actions: {
+    /** Of the drift of a model. Answers when the broker has it; false where this node has none of that sort. Not over HTTP. */
+    drift: {
+      visibility: 'public',
+      params: { to: { type: 'enum', values: ['kafka', 'mqtt'] }, told: { type: 'object' } },
+      async handler(ctx: Context<{ to: 'kafka' | 'mqtt'; told: DriftTold }>): Promise<boolean> {
+        const { topic, key, payload } = driftMessage(ctx.params.told);
+        if (ctx.params.to === 'kafka') await this.kafka?.publish([{ topic: DRIFT_TOPIC, key, value: payload }]);
+        else await this.mqtt?.publish(topic, payload, { qos: 1, retain: false });
+        return this[ctx.params.to] !== undefined;
+      },
     },
   },
 

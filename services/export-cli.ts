@@ -1,16 +1,21 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { metricsOf } from '../actors/store/queries/history-table.ts';
 import { spanOf } from '../actors/store/queries/span.ts';
+import { findTwin } from '../actors/store/queries/twin-key.ts';
+import type { Settings } from '../config/settings.ts';
 import { openArchive } from './archive/open-archive.ts';
 import { EXIT, faultText, isMendable } from './command-line.ts';
 import { processSettings } from './config-file.ts';
+import { control, isRunning } from './control-client.ts';
 import { exportedFile, FORMATS, type Format, idsOf } from './export/exported-readings.ts';
 import { createLogger } from './logger.ts';
 import { openParts } from './parts.ts';
+import { mustHoldData } from './present-data.ts';
 
 /** `npm run export`: history into a file. */
 const HELP = `Writes readings of one kind into a file, asset by asset, each in order of time.
@@ -52,12 +57,15 @@ export async function exportHistory(args: string[]): Promise<string> {
   const span = spanOf(values.from, values.to, ['--from', '--to']);
   const settings = processSettings();
   const logger = createLogger({ level: 'silent', format: 'json', node: settings.nodeId });
+  if (settings.databaseUrl === null) await mustBeAlone(settings, format, name);
+  mustHoldData(settings);
   const parts = await openParts({ ...settings, natsUrl: null }, { logger, startHost: false });
   const archive = openArchive(parts);
   try {
     const kind = parts.kinds.get(name);
     metricsOf(kind, values.metrics);
     const ids = values.twins === undefined ? undefined : idsOf(name, values.twins);
+    for (const id of ids ?? []) await findTwin(parts.sql, `${name}:${id}`);
     const older = archive.reader();
     const progress = new Progress();
     const query = { ids, metric: values.metrics, span, pageRows: 5_000 };
@@ -70,6 +78,15 @@ export async function exportHistory(args: string[]): Promise<string> {
     archive.close();
     await parts.close();
   }
+}
+
+/** The embedded database belongs to its node. Throws `data_dir`, which says how the node is asked. */
+async function mustBeAlone(settings: Settings, format: Format, kind: string): Promise<void> {
+  if (!(await isRunning(control(settings)))) return;
+  throw new TwinmeshError(
+    'data_dir',
+    `A node runs on ${resolve(settings.dataDir)}, and its database is open to nobody else: ask the node, GET /api/v1/export/${format}?kind=${encodeURIComponent(kind)} with a key, or stop it.`,
+  );
 }
 
 /** Writes beside the file and brings it to its place when it is whole. Answers its length. */

@@ -70,7 +70,7 @@ const service: PartsSchema<Exports> = {
       rest: 'GET /api/v1/export/csv',
       role: 'viewer',
       params: PARAMS,
-      openapi: { summary: 'Readings as CSV', description: DESCRIPTION, tags: ['sensors'], stream: 'csv' },
+      openapi: { summary: 'Readings as CSV', description: DESCRIPTION, tags: ['export'], stream: 'csv' },
       handler(ctx: Context<ExportParams, CallMeta>) {
         return this.file(ctx, 'csv');
       },
@@ -83,7 +83,7 @@ const service: PartsSchema<Exports> = {
       openapi: {
         summary: 'Readings as Parquet',
         description: `${DESCRIPTION} Compressed with snappy; times are UTC milliseconds, metrics are doubles.`,
-        tags: ['sensors'],
+        tags: ['export'],
         stream: 'parquet',
       },
       handler(ctx: Context<ExportParams, CallMeta>) {

@@ -4,8 +4,9 @@ import { downsample } from '../actors/store/queries/downsample.ts';
 import { type EventQuery, listEvents } from '../actors/store/queries/event-list.ts';
 import { rawHistory } from '../actors/store/queries/history.ts';
 import { listPredictions, type PredictionQuery } from '../actors/store/queries/prediction-list.ts';
+import { everPredicted } from '../actors/store/queries/prediction-name.ts';
 import { stepOf } from '../actors/store/queries/span.ts';
-import { findTwin } from '../actors/store/queries/twin-key.ts';
+import { findTwin, type TwinKey } from '../actors/store/queries/twin-key.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { Archive } from './archive/archived-readings.ts';
 import { openArchive } from './archive/open-archive.ts';
@@ -66,6 +67,7 @@ interface HistoryParams extends SpanParams {
 
 interface History {
   archive: Archive;
+  mustBeName(twin: TwinKey, name: string): Promise<void>;
 }
 
 const history: PartsSchema<History> = {
@@ -146,7 +148,10 @@ const history: PartsSchema<History> = {
         const { sql } = this.parts;
         const { twinId, name, limit, cursor, order } = ctx.params;
         const span = spanOfParams(ctx.params);
-        return await listPredictions(sql, await findTwin(sql, twinId), { name, span, limit, cursor, order });
+        const twin = await findTwin(sql, twinId);
+        const page = await listPredictions(sql, twin, { name, span, limit, cursor, order });
+        if (name !== undefined && page.items.length === 0) await this.mustBeName(twin, name);
+        return page;
       },
     },
 
@@ -194,6 +199,17 @@ const history: PartsSchema<History> = {
       handler(ctx: Context<Omit<EventQuery, 'span'> & SpanParams>) {
         return listEvents(this.parts.sql, { ...ctx.params, span: spanOfParams(ctx.params) });
       },
+    },
+  },
+
+  methods: {
+    /** Throws bad_request for a name of predictions that neither the kind has nor the twin ever had, as under a former version. */
+    async mustBeName({ twin, twinId, kind }: TwinKey, name: string) {
+      const { sql, kinds } = this.parts;
+      const names = kinds.has(kind) ? Object.keys(kinds.get(kind).models ?? {}) : [];
+      if (names.includes(name) || (await everPredicted(sql, twin, name))) return;
+      const has = names.length > 0 ? `there is ${names.join(', ')}` : `no model is asked about a ${kind}`;
+      throw new TwinmeshError('bad_request', `name: ${twinId} has no prediction "${name}"; ${has}.`);
     },
   },
 

@@ -135,6 +135,18 @@ const ingest: PartsSchema<Ingest> = {
       },
     },
 
+    /** Of the drift of a model, over MQTT: without a mesh this node has the broker, in one `events` has. Not over HTTP. */
+    drift: {
+      visibility: 'public',
+      params: { told: { type: 'object' } },
+      async handler(ctx: Context<{ told: DriftTold }>): Promise<boolean> {
+        const { topic, payload } = driftMessage(ctx.params.told);
+        if (this.mqtt.status().role === 'off') return false;
+        await this.mqtt.publish(topic, payload, { qos: 1, retain: false });
+        return true;
+      },
+    },
+
     status: {
       visibility: 'public',
       handler(): IngestStatus {
@@ -153,16 +165,6 @@ const ingest: PartsSchema<Ingest> = {
   },
 
   events: {
-    /** Without a mesh this node has the connection to the broker; in one `events` has. */
-    async 'drift.told'(ctx: Context<DriftTold>) {
-      const { settings, logger } = this.parts;
-      if (settings.natsUrl !== null) return;
-      const { topic, payload } = driftMessage(ctx.params);
-      await this.mqtt
-        ?.publish(topic, payload, { qos: 1, retain: false })
-        .catch((err: unknown) => logger.warn({ part: 'mqtt', err }, 'that a model drifts was not published'));
-    },
-
     /** Keys have been revoked or rotated, here or on another node. */
     'keys.revoked'(ctx: Context<{ ids: string[] }>) {
       for (const id of ctx.params.ids) this.mqtt?.disconnect(id);

@@ -43,8 +43,9 @@ export const keyCommands: CommandLine = {
     list: {
       words: [],
       async run() {
-        const keys = await asLocalAdmin((admin) =>
-          everyItem<KeyItem>(admin, { action: 'keys.list', path: '/api/v1/keys' }),
+        const keys = await asLocalAdmin(
+          (admin) => everyItem<KeyItem>(admin, { action: 'keys.list', path: '/api/v1/keys' }),
+          'reads',
         );
         const rows = keys.map((k) => [k.id, k.role, k.name, minuteOf(k.lastUsedAt), minuteOf(k.revokedAt)]);
         return tableText(['id', 'role', 'name', 'last used', 'revoked'], rows);

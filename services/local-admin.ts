@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import moleculer, { type ServiceBroker, type ServiceSchema } from 'moleculer';
-import { TwinmeshError } from '../actors/protocol/errors.ts';
 import type { Settings } from '../config/settings.ts';
 import { holdParts, releaseParts } from '../mixins/parts.ts';
 import { brokerOptions } from '../moleculer.config.ts';
 import { recordAttempt, recordOutcome } from './audit/trail.ts';
 import { processSettings } from './config-file.ts';
-import { type ControlClient, control } from './control-client.ts';
+import { type ControlClient, control, isRunning } from './control-client.ts';
 import { LOCAL_ADMIN } from './gateway/authenticate.ts';
 import { asTwinmeshError } from './gateway/problem.ts';
 import { createLogger } from './logger.ts';
 import { openParts, type Parts } from './parts.ts';
+import { mustHoldData } from './present-data.ts';
 
 /**
  * The admin of this machine, for command lines: through the control socket where a server runs on the data folder, else
@@ -33,9 +33,15 @@ export interface AdminRequest {
   inPath?: Record<string, unknown>;
 }
 
-/** Does one piece of work as the local admin of the settings of this process. */
-export async function asLocalAdmin<T>(work: (admin: LocalAdmin) => Promise<T>): Promise<T> {
-  const admin = await localAdmin(processSettings());
+/**
+ * Does one piece of work as the local admin of the settings of this process. Where it only `reads`, no database is made: throws
+ * `data_dir` where none is.
+ */
+export async function asLocalAdmin<T>(
+  work: (admin: LocalAdmin) => Promise<T>,
+  how: 'reads' | 'changes' = 'changes',
+): Promise<T> {
+  const admin = await localAdmin(processSettings(), how);
   try {
     return await work(admin);
   } finally {
@@ -59,19 +65,11 @@ export async function everyItem<Item>(
   return items;
 }
 
-async function localAdmin(settings: Settings): Promise<LocalAdmin> {
+async function localAdmin(settings: Settings, how: 'reads' | 'changes'): Promise<LocalAdmin> {
   const client = control(settings);
-  return (await isRunning(client)) ? throughSocket(client) : withoutServer(settings);
-}
-
-async function isRunning(client: ControlClient): Promise<boolean> {
-  try {
-    await client.request('GET', '/health/live');
-    return true;
-  } catch (error) {
-    if (error instanceof TwinmeshError && error.details?.running === false) return false;
-    throw error;
-  }
+  if (await isRunning(client)) return throughSocket(client);
+  if (how === 'reads') mustHoldData(settings);
+  return withoutServer(settings);
 }
 
 function throughSocket(client: ControlClient): LocalAdmin {

@@ -51,8 +51,9 @@ export const modelsCommands: CommandLine = {
     list: {
       words: [],
       async run() {
-        const { items, refused, inference } = await asLocalAdmin((admin) =>
-          admin.call<Listed>({ action: 'models.list', method: 'GET', path: '/api/v1/models', params: {} }),
+        const { items, refused, inference } = await asLocalAdmin(
+          (admin) => admin.call<Listed>({ action: 'models.list', method: 'GET', path: '/api/v1/models', params: {} }),
+          'reads',
         );
         const lines = [items.length === 0 ? 'No model is registered.' : table(items)];
         for (const { name, version, node, reason } of refused)

@@ -16,6 +16,7 @@ import { type Trial, tryVersion } from './models/trial.ts';
 const ASK_MS = 1_500;
 /** How long an answer waits for the nodes to have loaded what was changed. */
 const REFRESH_MS = 5_000;
+const UNTRIED = 'The register has changed all the same; GET /api/v1/models says what becomes of it.';
 const NAME = {
   type: 'string',
   pattern: /^[a-z][a-z0-9-]{0,47}$/,
@@ -58,7 +59,7 @@ const CHANGED = {
   },
 };
 const TRIED =
-  'First the nodes that run models load the version beside the live one and ask it sample rows: where none of them can, the answer is `bad_model` (422) with their reasons, and the register stays as it is. Where no such node is there it is changed with `checked: false`.';
+  'First the nodes that run models load the version beside the live one and ask it sample rows: where none of them can, the answer is `bad_model` (422) with their reasons, and the register stays as it is; so it does (`unavailable`, 503) where the trial itself failed on all of them, and (`conflict`) where another change came first meanwhile. Where no such node is there, or none answers, it is changed with `checked: false`.';
 
 const models: PartsSchema<Models> = {
   name: 'models',
@@ -179,7 +180,8 @@ const models: PartsSchema<Models> = {
       });
       void this.broker.broadcast('models.changed', { name });
       await askInference<void>(this.broker, 'inference.refresh', {}, REFRESH_MS);
-      return { items: await this.items(name), ...trial };
+      const { checked, note } = trial;
+      return { items: await this.items(name), checked, note: checked ? note : `${note} ${UNTRIED}` };
     },
   },
 };

@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import type { Context } from 'moleculer';
-import { sleep } from '../actors/protocol/clock.ts';
 import { messageOf, TwinmeshError } from '../actors/protocol/errors.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { DriftTold } from './drift/message.ts';
@@ -20,9 +19,6 @@ interface Own {
   notifying: Notifying | undefined;
   stopped: boolean;
 }
-
-/** Pauses between tries to write down that a model drifts: nobody says it again. */
-const TRY_AGAIN_MS = [200, 1_000, 5_000, 20_000, 60_000];
 
 const MAYBE_TEXT = { type: ['string', 'null'] };
 const NOTIFIER = {
@@ -160,24 +156,17 @@ const notifiers: PartsSchema<Own> = {
         return listNotifications(this.parts.sql, ctx.params);
       },
     },
-  },
 
-  events: {
-    /** Of all nodes with notifiers one is told. */
-    async 'drift.told'(ctx: Context<DriftTold>) {
-      const { clock, logger } = this.parts;
-      const tidings = driftTidings(ctx.params);
-      for (let tries = 0; !this.stopped; tries++) {
-        try {
-          return await this.notifying?.tell([tidings]);
-        } catch (err) {
-          const pauseMs = TRY_AGAIN_MS[tries];
-          const { model, input } = ctx.params;
-          logger.warn({ part: 'notify', err, model, input, pauseMs }, 'that a model drifts was not written down yet');
-          if (pauseMs === undefined) return;
-          await sleep(clock, pauseMs);
-        }
-      }
+    /** Of the drift of a model. Answers when what follows is written down; false where this node tells nobody. Not over HTTP. */
+    drift: {
+      visibility: 'public',
+      params: { told: { type: 'object' } },
+      async handler(ctx: Context<{ told: DriftTold }>): Promise<boolean> {
+        if (this.stopped) throw new TwinmeshError('unavailable', 'The node is stopping.');
+        if (this.notifying === undefined) return false;
+        await this.notifying.tell([driftTidings(ctx.params.told)]);
+        return true;
+      },
     },
   },
 

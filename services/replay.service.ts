@@ -3,6 +3,7 @@ import { TwinmeshError } from '../actors/protocol/errors.ts';
 import { parseTwinId } from '../actors/protocol/twin-id.ts';
 import { getRescore, listDifferences, listRescores } from '../actors/store/queries/rescore-list.ts';
 import { instantOf } from '../actors/store/queries/span.ts';
+import { findTwin } from '../actors/store/queries/twin-key.ts';
 import { type PartsSchema, partsMixin } from '../mixins/parts.ts';
 import type { CallMeta } from './gateway/caller.ts';
 import { listOf, PAGE_PARAMS } from './gateway/list-schema.ts';
@@ -141,7 +142,7 @@ const replay: PartsSchema<Replay> = {
         description:
           'Answers at once; GET /api/v1/rescores/{id} tells how far it is and what it came to. One at a time on a node.',
         tags: ['models'],
-        bodyExample: { model: 'machine-anomaly', version: '1.1.0', from: '2026-01-01' },
+        bodyExample: { model: 'machine-anomaly', version: '1.1.0', from: '2026-11-20' },
         response: { type: 'object', required: ['id'], properties: { id: { type: 'string' } } },
       },
       async handler(ctx: Context<RescoreParams, CallMeta>) {
@@ -151,7 +152,7 @@ const replay: PartsSchema<Replay> = {
         const to = ctx.params.to === undefined ? now : instantOf(ctx.params.to, 'to');
         if (from >= to) throw new TwinmeshError('bad_request', 'from: must lie before to.');
         if (kind !== undefined) this.parts.kinds.get(kind);
-        for (const twin of twins ?? []) parseTwinId(twin);
+        for (const twin of twins ?? []) await findTwin(this.parts.sql, twin);
         const request = { model, version, from, to, kind, twins, windowMs };
         return { id: await this.rescorings.start(request, ctx.meta.user?.name ?? null) };
       },

@@ -14,7 +14,8 @@ Folds the history of all twins that ask the model once more: without what it has
 the moments when it would have been due. Prints alerts, anomalies and recommended actions gained, lost, earlier, later.
 No twin is changed. The result is stored: GET /api/v1/rescores/{id}
 
-  --from, --to    received time, ISO 8601 or epoch; --to left out: now
+  --from, --to    time of receipt by the node, ISO 8601 or epoch; --to left out: now. What was replayed today was received today,
+                  whatever event times it carries
   --kind, --twin  only twins of this kind, only these (kind:id, several times)
   --window        happenings of one name that lie further apart are one lost and one gained; default 1h
   --json          summary and all differences as JSON
@@ -50,7 +51,7 @@ async function main(): Promise<void> {
     const differences = await everyDifference(admin, end);
     if (values.json) process.stdout.write(`${JSON.stringify({ ...end, differences })}\n`);
     else process.stdout.write(`${rescoreText(end, differences, tableText)}\n`);
-  });
+  }, 'reads');
 }
 
 function parsed(args: string[]) {

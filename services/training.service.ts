@@ -282,9 +282,7 @@ const training: PartsSchema<Training> = {
         promotesBetter: settings.modelPromotion === 'better',
         toMlflow: this.mlflow !== null,
         train: (how) => trainCandidate({ ...how, model: job.name, python: settings.trainingPython, roots, objects }),
-        tried: async (version) => {
-          await tryVersion(this.broker, version);
-        },
+        tried: (version) => tryVersion(this.broker, version),
         onChanged: () => void this.broker.broadcast('models.changed', { name: job.name }),
       });
     },
@@ -295,7 +293,7 @@ const training: PartsSchema<Training> = {
     },
 
     async housekeeping() {
-      const { sql, clock, logger } = this.parts;
+      const { sql, clock, logger, settings } = this.parts;
       const log = logger.child({ part: 'training' });
       if (this.objects !== null) {
         const [, own] = this.roots;
@@ -307,7 +305,14 @@ const training: PartsSchema<Training> = {
         }
       }
       if (this.mlflow !== null)
-        await settle(sql, clock, this.mlflow, (err) => log.warn({ err }, 'MLflow takes no runs; they wait'));
+        await settle({
+          sql,
+          clock,
+          mlflow: this.mlflow,
+          node: settings.nodeId,
+          objects: this.objects,
+          onFault: (err) => log.warn({ err }, 'a run has not gone to MLflow; it waits'),
+        });
     },
 
     every(ms: number, work: () => Promise<void>) {

@@ -46,6 +46,21 @@ const resistance = (window: string) => (f: (name: string) => number) => {
 /** Full cycles that the long window has to span before it says how the pack ages. */
 const CYCLES_OF_A_TREND = 8;
 
+/**
+ * Where a model speaks of the end of a discharge: what is left in a cell there depends on how it has aged. Volts of 96 cells in
+ * series, from 3.0 down to 2.917 V a cell, and 3.375 V at most over the last minute: no sag of a moment; amperes of a load that is no standby. Percent of charge: counted by what a new pack holds,
+ * an aged one has some left there. With none left it is as new, or counts by what it holds today, which tells nothing.
+ */
+const DISCHARGE_END = { voltageV: [280, 288], meanV: 324, currentA: -20, socPercent: 5, readings: 5 } as const;
+
+function endOfDischarge(f: (name: string) => number): boolean {
+  const voltage = f('voltage');
+  const [lowest, highest] = DISCHARGE_END.voltageV;
+  if (!(voltage <= highest && voltage >= lowest && f('current') <= DISCHARGE_END.currentA)) return false;
+  if (!(f('soc') >= DISCHARGE_END.socPercent && f('voltage.5m.count') >= DISCHARGE_END.readings)) return false;
+  return f('voltage.1m.mean') <= DISCHARGE_END.meanV && f('current.5m.mean') <= DISCHARGE_END.currentA;
+}
+
 /** Names of statistics of a metric over windows. */
 const over = (windows: readonly string[], metric: string, statistics: readonly string[]): string[] =>
   windows.flatMap((window) => statistics.map((statistic) => `${metric}.${window}.${statistic}`));
@@ -112,6 +127,8 @@ export default defineTwin({
       const spanned = f('cycles.90d.max') - f('cycles.90d.min');
       return spanned >= CYCLES_OF_A_TREND ? -f('soh.90d.slope') / f('cycles.90d.slope') : Number.NaN;
     },
+    /** 1 where there is something to tell the health by: the pack reports it, or a discharge comes to its end. */
+    health_tellable: (f) => (!Number.isNaN(f('soh')) || endOfDischarge(f) ? 1 : 0),
   },
   models: {
     soh: {
@@ -129,8 +146,8 @@ export default defineTwin({
         ],
         ...['current.1m.mean', 'current.5m.mean', 'temperature.1m.mean', 'voltage.1m.slope', 'voltage.5m.slope'],
       ],
-      // a pack that reports no health cannot be told it: the charge it holds is known, the charge it held when new is not
-      needs: ['soh'],
+      needs: [],
+      when: 'health_tellable',
       everyMs: 5_000,
       minReadings: 5,
     },

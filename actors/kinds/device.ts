@@ -46,20 +46,30 @@ const SENSORS = [
 ] as const;
 
 function create({ seed, index }: { seed: number; index: number }): SimulatedAsset {
-  const random = seededRandom(hash32(`device:${index}`, seed));
+  let random = seededRandom(hash32(`device:${index}`, seed));
   const sensor = SENSORS[index % SENSORS.length];
   const id = `dev-${index + 1}`;
   const offset = (random() - 0.5) * Math.abs(sensor.swing);
   let wander = 0;
   let last = 0;
-  let value = sensor.mean;
+  let value: number = sensor.mean;
   let stuckAt: number | null = null;
   let scenario: keyof typeof SCENARIOS | null = null;
   let severity = 0;
   let since: number | null = null;
 
+  const save = () => ({ random: random.state(), wander, last, value, stuckAt, scenario, severity, since });
+
   return {
     id,
+    save,
+    resume(saved, stoodMs) {
+      const s = saved as ReturnType<typeof save>;
+      random = seededRandom(s.random);
+      ({ wander, value, stuckAt, scenario, severity } = s);
+      last = s.last === 0 ? 0 : s.last + stoodMs;
+      since = s.since === null ? null : s.since + stoodMs;
+    },
     next(at) {
       const dtMs = last === 0 ? 0 : Math.max(0, at - last);
       last = at;

@@ -18,6 +18,12 @@ export interface TimerHandle {
 /** A number in [0, 1). */
 export type Random = () => number;
 
+/** One that can be gone on with: `seededRandom(random.state())` draws what `random` would have drawn next. */
+export interface SeededRandom {
+  (): number;
+  state(): number;
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
@@ -36,14 +42,15 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
 }
 
 /** mulberry32: small, seedable, good enough for jitter, demos and simulations; never for secrets. */
-export function seededRandom(seed: number): Random {
+export function seededRandom(seed: number): SeededRandom {
   let a = seed >>> 0;
-  return () => {
+  const draw = () => {
     a = (a + 0x6d2b79f5) >>> 0;
     let t = Math.imul(a ^ (a >>> 15), 1 | a);
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
   };
+  return Object.assign(draw, { state: () => a });
 }
 
 /** One draw of the standard normal distribution (Box–Muller), cut at ±3 so that noise has a stated bound. Two draws of `random`. */

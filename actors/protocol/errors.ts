@@ -126,7 +126,11 @@ export const ERRORS = {
     remedy: 'Correct the settings listed; npm start -- --help explains each.',
   },
   bad_kind: { status: 500, retryable: false, remedy: 'Correct the kind file as the message says.' },
-  data_dir: { status: 500, retryable: false, remedy: 'Make DATA_DIR writable and give it space.' },
+  data_dir: {
+    status: 500,
+    retryable: false,
+    remedy: 'Do what the message says: DATA_DIR has to be writable, have space, and be of one process at a time.',
+  },
   internal: { status: 500, retryable: false, remedy: 'Report it with the request id; the log has the details.' },
 } as const satisfies Record<string, ErrorSpec>;
 

@@ -99,7 +99,12 @@ export interface ModelUse {
   /** Metrics that must have a value, and readings the twin must have folded, before it is asked. Default: those the inputs name; 1. */
   needs?: readonly string[];
   minReadings?: number;
-  /** An answer older than this (event time of the twin against its own) is shown as stale. Default three times everyMs, 30 s at least. */
+  /**
+   * It is asked only where this feature is above 0; any name that `inputs` may have but `…panes`. For models that have an
+   * answer at some moments only. A pure function of the state, read when all else says it is due. Default: always.
+   */
+  when?: string;
+  /** An answer older than this (event time of the twin against its own) is shown as stale, while it may be asked. Default three times everyMs, 30 s at least. */
   staleAfterMs?: number;
   /** The answer is an anomaly where its score is above its threshold: `anomaly.detected`, once a cooldown. Default cooldown: that of the detectors. */
   anomaly?: { cooldownMs?: number };
@@ -178,6 +183,10 @@ export interface SimulatedAsset {
   inject(scenario: string, severity: number): void;
   /** What the sensors do not show: for tests and training. */
   truth(): Record<string, number>;
+  /** All that `resume` needs, as plain JSON whose members are always the same. Both or neither; without them it begins anew at each start. */
+  save?(): Record<string, unknown>;
+  /** Goes on from what an asset of the same seed and index saved, having stood still for `stoodMs`: times it keeps move by so many. May throw. */
+  resume?(saved: Record<string, unknown>, stoodMs: number): void;
 }
 
 /** Columns that every history table has: no metric may be called so. */

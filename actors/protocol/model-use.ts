@@ -61,6 +61,10 @@ function useFaults(d: KindDefinition, name: string, use: ModelUse): string[] {
   }
   if (use.minReadings !== undefined && !(Number.isInteger(use.minReadings) && use.minReadings >= 1))
     faults.push('minReadings must be 1 or more');
+  if (use.when !== undefined) {
+    const feature = typeof use.when === 'string' ? parseFeature(d, use.when) : null;
+    if (feature === null || feature.type === 'panes') faults.push(`when: "${use.when}" is no feature of one number`);
+  }
   if (use.staleAfterMs !== undefined && !isAbove(use.staleAfterMs, 0)) faults.push('staleAfterMs must be above 0');
   if (use.anomaly !== undefined) {
     if (!isObject(use.anomaly)) faults.push('anomaly must be an object');

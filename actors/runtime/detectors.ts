@@ -52,7 +52,7 @@ export function detect(state: TwinState, metric: string, m: number, value: numbe
           threshold: stuck.count,
           detector: 'stuck',
           severity: 'medium',
-          reason: `${metric} has been exactly ${value} for ${n[m + M.STUCK_COUNT]} readings over ${Math.round(forMs / 1000)} s: the sensor may be stuck.`,
+          reason: `${metric} has stood still at ${round(value)} for ${n[m + M.STUCK_COUNT]} readings over ${Math.round(forMs / 1000)} s: the sensor may be stuck.`,
         };
       }
     }
@@ -67,10 +67,11 @@ function zscore(state: TwinState, metric: string, m: number, value: number, at: 
   const holdMs = z.holdMs ?? 0;
   if (n[m + M.HELD_COUNT] > 0 && (at - n[m + M.HELD_SINCE] > holdMs || at - n[m + M.HELD_LAST] > plan.paneMs))
     n[m + M.HELD_COUNT] = 0;
+  const isHeld = n[m + M.HELD_COUNT] > 0;
   let count = n[m + M.HELD_COUNT];
   let mean = n[m + M.HELD_MEAN];
   let std = n[m + M.HELD_STD];
-  if (count === 0) {
+  if (!isHeld) {
     // panes that the newest reading has left behind do not count as recent past
     if (Math.floor(at / plan.paneMs) - n[m + plan.offset] >= plan.panes) return null;
     readMoments(n, m + plan.offset, plan, window);
@@ -84,7 +85,7 @@ function zscore(state: TwinState, metric: string, m: number, value: number, at: 
   const score = Math.abs(value - mean) / spread;
   if (!(score > z.threshold)) return null;
   if (holdMs > 0) {
-    if (n[m + M.HELD_COUNT] === 0) {
+    if (!isHeld) {
       n[m + M.HELD_COUNT] = count;
       n[m + M.HELD_MEAN] = mean;
       n[m + M.HELD_STD] = std;
@@ -94,6 +95,9 @@ function zscore(state: TwinState, metric: string, m: number, value: number, at: 
   }
   const lo = mean - z.threshold * spread;
   const hi = mean + z.threshold * spread;
+  const baseline = isHeld
+    ? `${round(mean)}, its ${plan.name} mean held since ${new Date(n[m + M.HELD_SINCE]).toISOString()}, when it was first unusual`
+    : `its ${plan.name} mean of ${round(mean)}`;
   return {
     field: metric,
     value,
@@ -102,7 +106,7 @@ function zscore(state: TwinState, metric: string, m: number, value: number, at: 
     threshold: z.threshold,
     detector: 'zscore',
     severity: severityOf(score / z.threshold),
-    reason: `${metric} ${round(value)} is ${round(score)} standard deviations from its ${plan.name} mean of ${round(mean)}; expected ${round(lo)} to ${round(hi)}.`,
+    reason: `${metric} ${round(value)} is ${round(score)} standard deviations from ${baseline}; expected ${round(lo)} to ${round(hi)}.`,
   };
 }
 

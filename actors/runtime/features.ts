@@ -27,8 +27,9 @@ export interface FeatureReader {
   readonly read: (state: TwinState, into: Float32Array | Float64Array, offset: number) => void;
 }
 
+/** One number of a state: NaN where there is none. */
+export type Read = (state: TwinState) => number;
 type Write = (state: TwinState, into: Float32Array | Float64Array, at: number) => void;
-type Read = (state: TwinState) => number;
 
 const DAY_MS = 86_400_000;
 const window = new Float64Array(PANE_SLOTS);
@@ -59,6 +60,11 @@ export function featuresOf(
   offset: number,
 ): void {
   reader.read(state, into, offset);
+}
+
+/** One feature by itself. Throws a RangeError for a name that means nothing, or many numbers. */
+export function readerOf(kind: Kind, name: string): Read {
+  return reading(kind, featureOf(kind, name));
 }
 
 export { featureNames };

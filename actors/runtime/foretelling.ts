@@ -1,6 +1,7 @@
 import type { PredictionEntry } from '../protocol/entry.ts';
 import type { Emitted, MaintenanceBody, ModelAnomalyBody } from '../protocol/event.ts';
 import { severityOf } from './detectors.ts';
+import { type Read, readerOf } from './features.ts';
 import { H, M, P, type PredictionPlan } from './layout.ts';
 import { judge, rulesFor } from './rules.ts';
 import { metricOffset, type TwinState } from './state.ts';
@@ -14,7 +15,8 @@ import { metricOffset, type TwinState } from './state.ts';
  *  1  Pure, as the turn is: replay folds the stored answer and asks nobody.
  *  2  Nothing in an answer makes a fold throw: journals hold what versions of models said that are long gone. A member that
  *     is missing or not finite is taken as not said.
- *  3  The event time of an answer is never after the newest reading folded.
+ *  3  Whether a twin is due is a pure function of its state; a condition of the kind (`ModelUse.when`) that throws makes it not due.
+ *  4  The event time of an answer is never after the newest reading folded.
  */
 export const ACTIONS: readonly MaintenanceBody['action'][] = ['none', 'inspect', 'schedule_maintenance', 'stop'];
 const PRIORITIES: readonly MaintenanceBody['priority'][] = ['low', 'medium', 'high', 'critical'];
@@ -53,7 +55,7 @@ export function foldPrediction(state: TwinState, entry: PredictionEntry, out: Em
   if (judged !== undefined) for (const rule of judged) judge(state, rule, value, at, entry.receivedAt, out);
 }
 
-/** Whether enough event time has passed since the state it was last answered for. */
+/** Whether enough event time has passed since the state it was last answered for, and the kind lets it be asked about this one. */
 export function isDue(state: TwinState, plan: PredictionPlan): boolean {
   const { n } = state;
   const p = plan.offset;
@@ -69,7 +71,28 @@ export function isDueSince(state: TwinState, plan: PredictionPlan, at: number): 
     const m = metricOffset(state, plan.needs[i]);
     if (m < 0 || n[m + M.COUNT] === 0) return false;
   }
-  return n[H.ACCEPTED] > 0;
+  return n[H.ACCEPTED] > 0 && (plan.use.when === undefined || mayBeAsked(state, plan));
+}
+
+/** How the condition of a use is read, by its plan. */
+const conditions = new WeakMap<PredictionPlan, Read>();
+
+/**
+ * Whether the kind lets the model be asked about this state (`ModelUse.when`). Read last of all: between two periods nobody
+ * pays for it. A condition that throws says no more than one that is NaN.
+ */
+export function mayBeAsked(state: TwinState, plan: PredictionPlan): boolean {
+  if (plan.use.when === undefined) return true;
+  let read = conditions.get(plan);
+  if (read === undefined) {
+    read = readerOf(state.kind, plan.use.when);
+    conditions.set(plan, read);
+  }
+  try {
+    return read(state) > 0;
+  } catch {
+    return false;
+  }
 }
 
 function foldScore(

@@ -1,5 +1,6 @@
 import type { Prediction } from '../protocol/prediction.ts';
 import type { PredictionStale, PredictionView } from '../protocol/view.ts';
+import { mayBeAsked } from './foretelling.ts';
 import { H, P, type PredictionPlan } from './layout.ts';
 import type { TwinState } from './state.ts';
 
@@ -69,7 +70,8 @@ function staleOf(
       remedy:
         'The model has no answer that stands for what the twin tells now: an input that it needs is missing, or what it said is no number or out of the range of its card (GET /api/v1/models/{name}). It is asked again later.',
     };
-  if (state.n[H.AT] - at <= plan.staleAfterMs) return null;
+  // where its kind does not let it be asked, the answer before is the newest there can be: `at` says of when
+  if (state.n[H.AT] - at <= plan.staleAfterMs || !mayBeAsked(state, plan)) return null;
   return {
     reason: 'overdue',
     since: new Date(at + plan.staleAfterMs).toISOString(),

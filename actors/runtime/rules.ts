@@ -89,7 +89,7 @@ export function judge(
   if (status === RULE_RAISED) {
     const inside =
       rule.above !== undefined ? value <= rule.above - rule.hysteresis : value >= rule.below! + rule.hysteresis;
-    if (inside || !rule.enabled) clear(state, rule, at, out, 'alert.cleared');
+    if (inside || !rule.enabled) clear(state, rule, at, out, 'alert.cleared', { message: over(state, rule, value) });
     return;
   }
   if (!beyond) {
@@ -137,10 +137,24 @@ export function alertBody(state: TwinState, rule: EffectiveRule, extra?: Partial
     alertId: alertIdOf(state, rule),
     rule: rule.name,
     severity: rule.severity,
-    message: rule.message.replaceAll('{value}', String(Number(value.toPrecision(6)))),
+    message: rule.message.replaceAll('{value}', String(rounded(value))),
     value,
     ...extra,
   };
+}
+
+/** What is said of an alert that has cleared: its own message speaks of a condition that is gone. */
+function over(state: TwinState, rule: EffectiveRule, value: number): string {
+  const unit = state.kind.metrics[rule.metric]?.unit ?? state.aside.units?.[rule.metric] ?? '';
+  const amount = (x: number) => `${rounded(x)} ${unit}`.trimEnd();
+  const now = `${rule.metric} is ${amount(value)}`;
+  if (!rule.enabled) return `It is over: the rule has been switched off; ${now}.`;
+  return `It is over: ${now}; the limit is ${amount((rule.above ?? rule.below)!)}.`;
+}
+
+/** As texts show numbers: four significant digits. */
+function rounded(x: number): number {
+  return Number(x.toPrecision(4));
 }
 
 function raise(state: TwinState, rule: EffectiveRule, at: number, out: Emitted[]): void {

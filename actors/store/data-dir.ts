@@ -81,7 +81,7 @@ function lock(dir: string): void {
       const who = Number(pid) === process.pid ? 'this process' : `process ${pid}`;
       throw new TwinmeshError(
         'data_dir',
-        `The data folder ${dir} is in use by ${who}; stop it, or set another DATA_DIR.`,
+        `The data folder ${dir} is in use by ${who}: a node, or a command on its database, runs there. Ask that node over HTTP, or stop it, or set another DATA_DIR.`,
         { dir, pid: Number(pid) },
       );
     }

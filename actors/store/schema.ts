@@ -4,6 +4,8 @@ import { NOTIFICATIONS } from './migrations/4-notifications.ts';
 import { RESCORES } from './migrations/5-rescores.ts';
 import { ARCHIVES } from './migrations/6-archives.ts';
 import { MODEL_LIFE } from './migrations/7-model-life.ts';
+import { FORMER_VERSIONS } from './migrations/8-former-versions.ts';
+import { DRIFT_OUTBOX } from './migrations/9-drift-outbox.ts';
 
 /**
  * The schema, as numbered migrations that are applied once each, in order. Never edit one that has been released:
@@ -118,6 +120,8 @@ alter table twins set (fillfactor = 50);
   RESCORES,
   ARCHIVES,
   MODEL_LIFE,
+  FORMER_VERSIONS,
+  DRIFT_OUTBOX,
 ];
 
 /**

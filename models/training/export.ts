@@ -64,6 +64,7 @@ const SOURCES = [
   'actors/rolling',
   'actors/kinds/simulators',
   'actors/runtime/features.ts',
+  'actors/runtime/foretelling.ts',
   'actors/runtime/turn.ts',
   'actors/runtime/layout.ts',
 ];

@@ -1,6 +1,7 @@
 import type { Reading } from '../../actors/protocol/reading.ts';
 import { type FeatureReader, featuresOf } from '../../actors/runtime/features.ts';
-import { H } from '../../actors/runtime/layout.ts';
+import { isDueSince } from '../../actors/runtime/foretelling.ts';
+import { H, type PredictionPlan } from '../../actors/runtime/layout.ts';
 import type { TwinState } from '../../actors/runtime/state.ts';
 import { fold } from '../../actors/runtime/turn.ts';
 import type { Rows } from './rows.ts';
@@ -28,6 +29,8 @@ export class Sampler {
   #readings = 0;
   #before = Number.NaN;
   #newest: Reading | null = null;
+  readonly #plan: PredictionPlan | null;
+  #askedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
     state: TwinState,
@@ -40,6 +43,7 @@ export class Sampler {
     this.#reader = reader;
     this.#rows = rows;
     this.#sample = spec.sample;
+    this.#plan = spec.sample.due === undefined ? null : planOf(state, spec.sample.due);
     this.#ahead = spec.ahead;
     this.#aheadColumns = (spec.ahead?.metrics ?? []).map((metric) => rows.truthNames.indexOf(`ahead.${metric}`));
     this.#tell = tell;
@@ -66,7 +70,10 @@ export class Sampler {
   #isSampled(reading: Reading): boolean {
     const { everyMs, everyReadings, crossing, fromMs = 0 } = this.#sample;
     let due = false;
-    if (crossing !== undefined) {
+    if (this.#plan !== null) {
+      due = isDueSince(this.state, this.#plan, this.#askedAt);
+      if (due) this.#askedAt = this.state.n[H.AT];
+    } else if (crossing !== undefined) {
       const value = reading.values[crossing.metric];
       if (value !== undefined) {
         due = value <= crossing.below && this.#before > crossing.below && reading.at >= this.#nextAt;
@@ -99,4 +106,10 @@ export class Sampler {
       });
     }
   }
+}
+
+function planOf({ kind, layout }: TwinState, name: string): PredictionPlan {
+  const plan = layout.predictions.find((prediction) => prediction.name === name);
+  if (plan === undefined) throw new RangeError(`Kind "${kind.kind}" has no prediction "${name}".`);
+  return plan;
 }

@@ -27,6 +27,8 @@ export interface SampleSpec {
   last?: boolean;
   /** When a metric has come from above to this or below; not again within `quietMs` of event time. */
   crossing?: { metric: string; below: number; quietMs?: number };
+  /** When a twin would ask for this prediction of its kind: as the host asks, where each answer comes at once. */
+  due?: string;
   /** Nothing before so much event time since the first reading of the twin. Default 0. */
   fromMs?: number;
 }
@@ -99,9 +101,9 @@ function faultOf(spec: ExportSpec): string | null {
   if (!Array.isArray(spec.inputs) || spec.inputs.some((name) => typeof name !== 'string'))
     return 'inputs must be names';
   if (typeof spec.sample !== 'object' || spec.sample === null) return 'sample is missing';
-  const { everyMs, everyReadings, last, crossing } = spec.sample;
-  if ([everyMs, everyReadings, last, crossing].filter((way) => way !== undefined).length !== 1)
-    return 'sample takes one of everyMs, everyReadings, last, crossing';
+  const { everyMs, everyReadings, last, crossing, due } = spec.sample;
+  if ([everyMs, everyReadings, last, crossing, due].filter((way) => way !== undefined).length !== 1)
+    return 'sample takes one of everyMs, everyReadings, last, crossing, due';
   if ((spec.simulator === undefined) === (spec.files === undefined)) return 'it takes one of simulator and files';
   for (const population of spec.simulator ?? [])
     if (!(population.runs > 0) || !Number.isInteger(population.seed)) return 'a population has runs and a whole seed';

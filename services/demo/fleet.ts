@@ -9,6 +9,9 @@ import { type TwinId, twinIdOf } from '../../actors/protocol/twin-id.ts';
  *  1. The same seed makes the same assets, with the same course of noise; times in messages are the clock's.
  *  2. Assets speak spread over their interval, not all at once.
  *  3. Times given to an asset only grow, whatever the wall clock does.
+ *  4. What it saved, another fleet of the same seed goes on from: no asset jumps, whether the process was stopped, killed or
+ *     asleep. Of a long pause an asset lives its interval and a minute; for the rest it stood still, as if it had been parked.
+ *     Kinds whose simulator cannot save begin anew.
  */
 export interface FleetOptions {
   kinds: readonly Kind[];
@@ -19,7 +22,12 @@ export interface FleetOptions {
   /** Divides the interval. */
   speedFactor: number;
   send(topic: string, message: Record<string, unknown>): void;
+  /** Given what to go on from now and then, when a scenario starts and when the fleet stops. */
+  keep?(saved: SavedFleet): void;
 }
+
+/** Plain JSON. `at`: when the asset last spoke, ms. */
+export type SavedFleet = Record<TwinId, { at: number; state: Record<string, unknown> }>;
 
 export interface Scenario {
   kind: string;
@@ -31,6 +39,7 @@ export interface Scenario {
 
 interface Member {
   kind: Kind;
+  index: number;
   asset: SimulatedAsset;
   topic: string;
   intervalMs: number;
@@ -40,11 +49,15 @@ interface Member {
 }
 
 const MIN_INTERVAL_MS = 10;
+const KEEP_EVERY_MS = 5_000;
+/** How much of a pause an asset lives, beside its interval. */
+const LIVED_MS = 60_000;
 
 export class DemoFleet {
   readonly #options: FleetOptions;
   readonly #members = new Map<TwinId, Member>();
   #running = false;
+  #keeping: TimerHandle | null = null;
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -57,6 +70,7 @@ export class DemoFleet {
         const asset = create({ seed: options.seed, index });
         this.#members.set(twinIdOf(kind.kind, asset.id), {
           kind,
+          index,
           asset,
           topic: topicOf(kind, asset.id),
           intervalMs,
@@ -72,16 +86,42 @@ export class DemoFleet {
     return [...this.#members.keys()];
   }
 
+  /** Goes on from what was saved, before `start`. Answers the twins whose asset begins anew, because what was saved does not fit it. */
+  resume(saved: SavedFleet): TwinId[] {
+    const anew: TwinId[] = [];
+    const now = this.#options.clock.now();
+    for (const [twinId, member] of this.#members) {
+      const entry = Object.hasOwn(saved, twinId) ? saved[twinId] : undefined;
+      const { asset } = member;
+      if (entry === undefined || !asset.save || !asset.resume) continue;
+      try {
+        if (!Number.isFinite(entry.at)) throw new TypeError('at must be a number');
+        mustBeAlike(entry.state, asset.save());
+        // Saved by a clock that was ahead of this one: its times come back with it.
+        asset.resume(entry.state, Math.min(0, now - entry.at));
+        member.lastAt = Math.min(entry.at, now);
+      } catch {
+        anew.push(twinId);
+        member.asset = member.kind.simulator!.create({ seed: this.#options.seed, index: member.index });
+      }
+    }
+    return anew;
+  }
+
   start(): void {
     if (this.#running) return;
     this.#running = true;
     const now = this.#options.clock.monotonic();
     for (const member of this.#members.values()) this.#schedule(member, now + member.offsetMs);
+    if (this.#options.keep) this.#keepOn();
   }
 
   stop(): void {
+    if (!this.#running) return;
     this.#running = false;
+    this.#keeping?.cancel();
     for (const member of this.#members.values()) member.timer?.cancel();
+    this.#keep();
   }
 
   /** Every scenario of the kinds in the fleet. */
@@ -111,6 +151,22 @@ export class DemoFleet {
       throw new TwinmeshError('bad_request', 'severity must be above 0 and at most 1.');
     }
     member.asset.inject(scenario, severity);
+    this.#keep();
+  }
+
+  #keepOn(): void {
+    this.#keeping = this.#options.clock.after(KEEP_EVERY_MS, () => {
+      this.#keep();
+      this.#keepOn();
+    });
+  }
+
+  #keep(): void {
+    if (!this.#options.keep) return;
+    const saved: SavedFleet = {};
+    for (const [twinId, { asset, lastAt }] of this.#members)
+      if (asset.save && lastAt > Number.NEGATIVE_INFINITY) saved[twinId] = { at: lastAt, state: asset.save() };
+    this.#options.keep(saved);
   }
 
   #schedule(member: Member, due: number): void {
@@ -128,10 +184,24 @@ export class DemoFleet {
   }
 
   #speak(member: Member): void {
-    member.lastAt = Math.max(member.lastAt + 1, this.#options.clock.now());
-    const message = member.asset.next(member.lastAt);
+    const before = member.lastAt;
+    member.lastAt = Math.max(before + 1, this.#options.clock.now());
+    const stoodMs = member.lastAt - before - member.intervalMs - LIVED_MS;
+    const { asset } = member;
+    if (stoodMs > 0 && before > Number.NEGATIVE_INFINITY && asset.save) asset.resume?.(asset.save(), stoodMs);
+    const message = asset.next(member.lastAt);
     if (message !== null) this.#options.send(member.topic, message);
   }
+}
+
+/** Throws where a simulator that has changed since could not go on from what it once saved: other members, or of another type. */
+function mustBeAlike(saved: Record<string, unknown>, fresh: Record<string, unknown>): void {
+  const names = Object.keys(fresh);
+  const alike = (name: string) =>
+    Object.hasOwn(saved, name) &&
+    (saved[name] === null || fresh[name] === null || typeof saved[name] === typeof fresh[name]);
+  if (names.length !== Object.keys(saved).length || !names.every(alike))
+    throw new TypeError('saved by another simulator');
 }
 
 /** The topic of the kind's first format, or the one of every kind where that format has none. */

@@ -10,11 +10,12 @@ export interface DriftTold extends DriftChange {
   at: number;
 }
 
+/** The same at every repetition. */
 const eventIdOf = ({ model, version, input, at }: DriftTold) => `${model}@${version}~${input}~${at}`;
 
 /** As programs are told of it, over MQTT, Kafka and webhooks. */
 export function driftContent(told: DriftTold): Record<string, unknown> {
-  const { model, version, kind, input, psi, drifting, at } = told;
+  const { model, version, kind, input, psi, drifting, reason, at } = told;
   return {
     event_id: eventIdOf(told),
     timestamp: new Date(at).toISOString(),
@@ -24,6 +25,7 @@ export function driftContent(told: DriftTold): Record<string, unknown> {
     input,
     data_drift_score: psi,
     drifting,
+    reason,
   };
 }
 
@@ -35,12 +37,12 @@ export function driftMessage(told: DriftTold): { topic: string; key: string; pay
 
 /** As the live stream shows it: shaped like an event, without a twin and a revision. */
 export function driftView(told: DriftTold): Record<string, unknown> {
-  const { model, version, kind, input, psi, drifting, at } = told;
+  const { model, version, kind, input, psi, drifting, reason, at } = told;
   return {
     event_id: eventIdOf(told),
     type: DATA_DRIFT,
     kind,
     at: new Date(at).toISOString(),
-    body: { model, version, input, psi, drifting },
+    body: { model, version, input, psi, drifting, reason },
   };
 }

@@ -109,8 +109,10 @@ function checkValue(metric: string, rule: unknown, matrix: boolean, faults: stri
     faults.push(`${where} must be the name of a column, or an object`);
     return;
   }
-  const way = oneOf(rule, where, matrix ? ['file'] : ['column', 'product', 'constant'], faults);
-  known(rule, where, [way ?? '', 'factor', 'offset', 'decimals'], faults);
+  const way = oneOf(rule, where, matrix ? ['file'] : ['column', 'product', 'constant', 'integral'], faults);
+  const more = way === 'integral' ? ['restart', 'where', 'within'] : [];
+  known(rule, where, [way ?? '', 'factor', 'offset', 'decimals', ...more], faults);
+  if (way === 'integral') checkIntegral(where, rule, faults);
   if ((way === 'column' || way === 'file') && !isText(rule[way])) faults.push(`${where}.${way} must be a text`);
   if (way === 'product' && !isList(rule.product, isText)) faults.push(`${where}.product must be a list of columns`);
   if (way === 'constant' && !Number.isFinite(rule.constant)) faults.push(`${where}.constant must be a number`);
@@ -119,6 +121,16 @@ function checkValue(metric: string, rule: unknown, matrix: boolean, faults: stri
   const { decimals } = rule;
   if (decimals !== undefined && !(Number.isInteger(decimals) && Number(decimals) >= 0 && Number(decimals) <= 15))
     faults.push(`${where}.decimals must be 0 to 15`);
+}
+
+function checkIntegral(place: string, rule: Record<string, unknown>, faults: string[]): void {
+  const { integral, restart, where, within } = rule;
+  if (!isText(integral)) faults.push(`${place}.integral must name a column`);
+  if (restart !== undefined && !isText(restart)) faults.push(`${place}.restart must name a column`);
+  if (where !== undefined && !(isObject(where) && isText(where.column) && isText(where.is)))
+    faults.push(`${place}.where must be { "column": …, "is": … }`);
+  const bounds = Array.isArray(within) && within.length === 2 && within.every(Number.isFinite) && within[0] < within[1];
+  if (within !== undefined && !bounds) faults.push(`${place}.within must be two numbers, the lower one first`);
 }
 
 function checkAttributes(attributes: unknown, matrix: boolean, faults: string[]): void {

@@ -57,7 +57,21 @@ export type OffsetTerm =
   /** Rows (or columns of a matrix) from 0, times seconds. */
   | { count: 'row' | 'column'; seconds: number };
 
+/**
+ * What has run through since a stretch of the file began: the integral of a column over the seconds of event time, by the trapezoid
+ * rule. A stretch begins with the file and wherever `restart` changes; where reading is taken up inside a stretch, there is no value
+ * until the next one. `where`: only rows in which a column holds this text have one. `within`: kept inside these bounds, after factor
+ * and offset.
+ */
+export interface IntegralRule {
+  integral: string;
+  restart?: string;
+  where?: { column: string; is: string };
+  within?: [number, number];
+}
+
 export type ValueRule = (
+  | IntegralRule
   | { column: string }
   /** The product of these columns; missing where one of them is. */
   | { product: string[] }
@@ -111,6 +125,10 @@ export function columnsOf(map: DataMap): string[] {
   const add = (rule: object) => {
     if ('optional' in rule && rule.optional === true) return;
     if ('column' in rule) names.add(rule.column as string);
+    if ('integral' in rule) {
+      const { integral, restart, where } = rule as IntegralRule;
+      for (const name of [integral, restart, where?.column]) if (name !== undefined) names.add(name);
+    }
     if ('product' in rule) for (const name of rule.product as string[]) names.add(name);
   };
   add(map.id);

@@ -37,7 +37,7 @@ time. The times on the wire are those of the data, so that a second replay gives
   --map MAP       how columns become readings: ${mapNames().join(', ')},
                   or the path of a map of your own (docs/load.md)
   --start TIME    when the file begins, for maps that count from it, e.g. 2026-01-01T00:00:00Z
-  --speed N       event time runs N times as fast as the clock (default 1); max: as fast as acknowledged
+  --speed N       event time runs N times as fast as the clock (default 1, above 0); max: as fast as acknowledged
   --broker URL    default: the broker that the settings name (MQTT_URL, or MQTT_LISTEN_PORT of this machine)
   --key KEY       of an operator or a gateway; better in TWINMESH_KEY, which no process list shows.
                   Without one, the running server is asked for a key that ends with the replay.
@@ -99,11 +99,7 @@ export async function runReplay(
   }
 }
 
-async function opening(
-  options: FileOptions,
-  label: string | undefined,
-  settings: Settings,
-): Promise<Blocks[]> {
+async function opening(options: FileOptions, label: string | undefined, settings: Settings): Promise<Blocks[]> {
   const { kind, kinds, startMs, files } = options;
   const column = label ?? options.map?.label;
   // not every file that fits a map has been labelled

@@ -1,7 +1,9 @@
 import { eventTime } from '../../actors/ingress/event-time.ts';
 import { TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { RawReading } from '../../actors/protocol/kind.ts';
+import { integralOf } from './integral.ts';
 import { numberOf, wireTime } from './intel-text.ts';
+import { msOf } from './loading.ts';
 import { columnsOf, type DataMap, type OffsetTerm, type ValueRule } from './map.ts';
 
 /** A row: cells of a CSV line, or the object of an NDJSON line. */
@@ -55,7 +57,12 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
   };
   const id = idOf(map, context, cell);
   const at = timeOf(map, context, cell);
-  const metrics = Object.entries(map.metrics).map(([name, rule]) => ({ name, value: metricOf(rule, cell) }));
+  const integrals: { name: string; value: ReturnType<typeof integralOf> }[] = [];
+  const metrics: { name: string; value: Cell }[] = [];
+  for (const [name, rule] of Object.entries(map.metrics)) {
+    if (typeof rule !== 'string' && 'integral' in rule) integrals.push({ name, value: integralOf(rule, cell) });
+    else metrics.push({ name, value: metricOf(rule, cell) });
+  }
   const attributes = Object.entries(map.attributes ?? {}).map(([name, rule]) => ({
     name,
     value: 'column' in rule ? cell(rule.column) : () => rule.constant,
@@ -75,6 +82,10 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
     if (!some) return 'no_values';
     const when = at(row, number);
     if (when === undefined) return 'no_time';
+    for (const { name, value } of integrals) {
+      const v = value(row, number, msOf(when));
+      if (v !== undefined) values[name] = v;
+    }
     const who = id(row, number);
     if (who === undefined) return 'no_id';
     const reading: RawReading = { id: who, at: when, values };
@@ -185,6 +196,7 @@ function metricOf(rule: string | ValueRule, cell: (name: string) => Cell): Cell 
     const value = cell(rule);
     return (row) => asNumber(value(row));
   }
+  if ('integral' in rule) throw new TwinmeshError('bad_request', 'An integral is read row after row.');
   if ('file' in rule) throw new TwinmeshError('bad_request', 'A metric by file is for matrices.');
   const convert = conversionOf(rule);
   if ('constant' in rule) {

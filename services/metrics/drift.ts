@@ -4,6 +4,7 @@ import { LEAST_HOURS, type ModelDrift } from '../drift/report.ts';
 /** `data_drift_score`: as many series as live models have inputs. */
 export class DriftMetrics {
   readonly #score: Gauge<'kind' | 'model' | 'input'>;
+  readonly #limit: Gauge<'kind' | 'model' | 'input'>;
 
   constructor(registry: Registry) {
     this.#score = new Gauge({
@@ -12,11 +13,22 @@ export class DriftMetrics {
       labelNames: ['kind', 'model', 'input'],
       registers: [registry],
     });
+    this.#limit = new Gauge({
+      name: 'data_drift_limit',
+      help: 'Above this data_drift_score is drift: DRIFT_THRESHOLD, and what chance makes of so few assets.',
+      labelNames: ['kind', 'model', 'input'],
+      registers: [registry],
+    });
   }
 
-  show(report: readonly ModelDrift[]): void {
+  show(report: readonly ModelDrift[], threshold: number): void {
     this.#score.reset();
+    this.#limit.reset();
     for (const { kind, model, inputs } of report.filter(({ hours }) => hours >= LEAST_HOURS))
-      for (const { input, psi } of inputs) if (psi !== null) this.#score.set({ kind, model, input }, psi);
+      for (const { input, psi, chance = 0 } of inputs) {
+        if (psi === null) continue;
+        this.#score.set({ kind, model, input }, psi);
+        this.#limit.set({ kind, model, input }, threshold + chance);
+      }
   }
 }

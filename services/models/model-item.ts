@@ -56,7 +56,7 @@ export const MODEL_ITEM = {
     registeredAt: TIME,
     promotedAt: MAYBE_TIME,
     promotedBy: MAYBE_TEXT,
-    replaced: { ...MAYBE_TEXT, description: 'The version that it replaced: a rollback goes there.' },
+    replaced: { ...MAYBE_TEXT, description: 'The version before it: a rollback goes there.' },
     reason: MAYBE_TEXT,
     metrics: { type: 'array', items: { type: 'object' }, description: 'Scores of the card.' },
     loaded: {

@@ -10,7 +10,10 @@ import { compareVersions } from '../../models/version.ts';
  *
  *  1  At most one version of a name is live and one its shadow: the database sees to it, whoever changes what at once.
  *  2  A version is registered once, with its hash, and never changes.
- *  3  A rollback goes to the version that the live one replaced; again, to the one before that.
+ *  3  Rollbacks undo promotions, the last one first: each goes one further back, through up to KEPT of them, and then there is none
+ *     left. A version that was live twice is come upon twice.
+ *  4  A change is of what was looked at: where another version has gone live meanwhile, as during a trial, it is `conflict` and
+ *     changes nothing.
  */
 export type ModelStatus = 'candidate' | 'shadow' | 'live' | 'retired';
 
@@ -121,51 +124,80 @@ export async function begin(sql: Sql, name: string, version: string): Promise<bo
 export interface Change {
   by: string;
   reason: string;
+  /** The version that is to be live until then; null: none. Where it is left out, the one that is live when the change begins. */
+  live?: string | null;
+  /** What else that very statement does, once `tried` has passed; null: it does nothing else. */
+  along?: () => Along;
 }
+
+/**
+ * A part of the statement by which a version goes live, whose parameters count from ALONG_FIRST: a CTE `mine`, without a row of
+ * which nothing happens, and CTEs that happen where `may` has a row.
+ */
+export interface Along {
+  mine: string;
+  ended: string;
+  params: unknown[];
+}
+export const ALONG_FIRST = 6;
+/** Versions before the live one that are remembered. */
+const KEPT = 100;
+/** A node of the program before this one leaves `former` as it is: it holds only where it begins with `replaced`. */
+const FORMER = `coalesce(case when former[1] = replaced then former else array_remove(array[replaced], null) end, '{}')`;
 
 /**
  * A version goes live, the one before is retired. Throws not_found, conflict where it is live already or another change came
  * first, and what `tried` throws.
  */
-export async function promote(
-  sql: Sql,
-  name: string,
-  version: string,
-  { by, reason }: Change,
-  tried = untried,
-): Promise<void> {
+export async function promote(sql: Sql, name: string, version: string, change: Change, tried = untried): Promise<void> {
   const found = await versionOf(sql, name, version);
   if (found.status === 'live') throw new TwinmeshError('conflict', `${name}@${version} is live already.`);
+  const live = change.live === undefined ? await liveOf(sql, name) : change.live;
   await tried(found);
-  await goLive(sql, name, version, `(select version from before)`, by, reason);
+  await goLive(sql, name, version, live, 'forth', change);
 }
 
-/** Back to the version that the live one replaced; answers which. Throws not_found, conflict where there is none, and what `tried` throws. */
-export async function rollback(sql: Sql, name: string, { by, reason }: Change, tried = untried): Promise<string> {
+/** Back to the version that was live before this one; answers which. Throws not_found, conflict where there is none or another change came first, and what `tried` throws. */
+export async function rollback(sql: Sql, name: string, change: Change, tried = untried): Promise<string> {
   const models = await listModels(sql, name);
   if (models.length === 0) throw new TwinmeshError('not_found', `There is no model ${name}.`);
   const live = models.find(({ status }) => status === 'live');
   if (!live?.replaced) throw new TwinmeshError('conflict', `${name} has no version before the live one to go back to.`);
   await tried(await versionOf(sql, name, live.replaced));
-  await goLive(sql, name, live.replaced, 'replaced', by, reason);
+  await goLive(sql, name, live.replaced, live.version, 'back', change);
   return live.replaced;
 }
 
-/** `before` is read after the row has been changed, so that the index never sees two live rows. */
+/**
+ * One statement: `was` holds the live row as it is now, not as it was when the statement began; `before` is read before the row
+ * is changed, so that the index never sees two live rows.
+ */
 async function goLive(
   sql: Sql,
   name: string,
   version: string,
-  replaced: string,
-  by: string,
-  reason: string,
+  live: string | null,
+  way: 'forth' | 'back',
+  { by, reason, along }: Change,
 ): Promise<void> {
+  const part = along?.();
   const rows = await sql
     .query(
-      `with before as (update models set status = 'retired' where name = $1 and status = 'live' and version <> $2 returning version)
-       update models set status = 'live', promoted_at = now(), promoted_by = $3, reason = $4, replaced = ${replaced}
-       where name = $1 and version = $2 and status <> 'live' and (select count(*) from before) >= 0 returning version`,
-      [name, version, by, reason],
+      `with ${part === undefined ? '' : `${part.mine},`}
+       was as (
+         select ${way === 'forth' ? `(array_prepend(version, ${FORMER}))[:${KEPT}]` : `(${FORMER})[2:]`} as former from models
+         where name = $1 and version = $5::text and status = 'live' ${way === 'forth' ? '' : 'and replaced = $2'} for update),
+       may as (
+         select 1 as one where ${part === undefined ? 'true' : 'exists (select from mine)'} and (exists (select from was)
+           or ($5::text is null and not exists (select from models where name = $1 and status = 'live')))),
+       before as (
+         update models set status = 'retired' where name = $1 and version = $5::text and exists (select from may) returning version)
+       ${part === undefined ? '' : `, ${part.ended}`}
+       update models set status = 'live', promoted_at = now(), promoted_by = $3, reason = $4,
+         former = coalesce((select former from was), '{}'), replaced = (select former[1] from was)
+       where name = $1 and version = $2 and status <> 'live' and exists (select from may) and (select count(*) from before) >= 0
+       returning version`,
+      [name, version, by, reason, live, ...(part?.params ?? [])],
     )
     .catch(raced);
   if (rows.length === 0)
@@ -185,18 +217,29 @@ export async function shadow(sql: Sql, name: string, version: string | null, tri
   }
   if (version === null && (await listModels(sql, name)).length === 0)
     throw new TwinmeshError('not_found', `There is no model ${name}.`);
-  await sql.query(
-    `update models set status = 'candidate' where name = $1 and status = 'shadow' and version is distinct from $2`,
-    [name, version],
-  );
-  if (version === null) return;
+  if (version === null) {
+    await sql.query(`update models set status = 'candidate' where name = $1 and status = 'shadow'`, [name]);
+    return;
+  }
   const rows = await sql
     .query(
-      `update models set status = 'shadow' where name = $1 and version = $2 and status <> 'live' returning version`,
+      `with may as (select 1 as one from models where name = $1 and version = $2 and status <> 'live' for update),
+       before as (
+         update models set status = 'candidate' where name = $1 and status = 'shadow' and version <> $2 and exists (select from may)
+         returning version)
+       update models set status = 'shadow'
+       where name = $1 and version = $2 and exists (select from may) and (select count(*) from before) >= 0 returning version`,
       [name, version],
     )
     .catch(raced);
   if (rows.length === 0) throw new TwinmeshError('conflict', `Another change of ${name} came first.`);
+}
+
+async function liveOf(sql: Sql, name: string): Promise<string | null> {
+  const [row] = await sql.query<{ version: string }>(`select version from models where name = $1 and status = 'live'`, [
+    name,
+  ]);
+  return row?.version ?? null;
 }
 
 async function versionOf(

@@ -332,11 +332,13 @@ export async function beginning(sql: Sql, nowMs: number): Promise<number> {
 
 const TIDY_AT_ONCE = 5_000;
 
-/** What was done long ago, and what waits for a receiver that the file does not have any more and is too old. */
+/** What was done long ago, but for who was told of drift that has not ended: they hear of the end. */
 export async function tidy(sql: Sql, keepMs: number, nowMs: number): Promise<void> {
   await sql.query(
     `delete from notifications where id in (
-       select id from notifications where created_at < $1 and state <> 'waiting' order by created_at limit ${TIDY_AT_ONCE})`,
+       select id from notifications n where created_at < $1 and state <> 'waiting'
+         and not exists (select from drift_states s where s.drifting and n.thread = 'models/' || s.model || '~drift~' || s.input)
+       order by created_at limit ${TIDY_AT_ONCE})`,
     [iso(nowMs - keepMs)],
   );
   await sql.query(`delete from notify_cooldowns where until < $1`, [iso(nowMs)]);

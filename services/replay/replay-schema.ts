@@ -115,7 +115,8 @@ export const RESCORE_ITEM = {
     progress: OBJECT,
     summary: {
       type: ['object', 'null'],
-      description: 'Twins, readings, answers, and the tally of each kind of happening.',
+      description:
+        'Twins, readings, answers, the tally of each kind of happening, and, where no reading lay in the span, when the first and the last one of these twins were received.',
     },
     error: MAYBE_TEXT,
   },

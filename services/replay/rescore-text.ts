@@ -26,6 +26,7 @@ export function rescoreText(item: RescoreItem, differences: readonly DifferenceI
     lines.push(
       `${count(shortened)} twins begin later than asked for, and ${count(skipped)} are left out: their history has been dropped`,
     );
+  if (readings === 0) lines.push(...hintOf(item, summary));
   lines.push('', table(['', ...COLUMNS], tally));
   if (differences.length > 0) {
     const rows = differences
@@ -36,6 +37,28 @@ export function rescoreText(item: RescoreItem, differences: readonly DifferenceI
       lines.push(`and ${count(differences.length - SHOWN)} more: GET /api/v1/rescores/${item.id}, or --json`);
   }
   return lines.join('\n');
+}
+
+/** Why there was nothing to fold, and what to type. */
+function hintOf(
+  { model, version, kind, twins }: RescoreItem,
+  { received, kinds, ...summary }: RescoreSummary,
+): string[] {
+  if (summary.twins.total === 0)
+    return [
+      `There is ${twins === null ? 'no twin' : 'none of these twins'} of a kind that asks ${model} (${kinds.join(', ')}).`,
+    ];
+  if (!received) return ['These twins have no readings.'];
+  const { first, last } = received;
+  const span =
+    'No reading was received in that span: --from and --to are times of receipt, not the event times that data carry.';
+  const has = `What these twins have was received from ${first} to ${last}.`;
+  const options = [
+    ...(kind === null ? [] : [`--kind ${kind}`]),
+    ...(twins ?? []).slice(0, SHOWN).map((twin) => `--twin ${twin}`),
+  ];
+  const command = ['npm run rescore --', `--model ${model}`, `--version ${version}`, `--from ${first}`, ...options];
+  return [span, `${has} All of it: ${command.join(' ')}`];
 }
 
 function rate(readings: number, elapsedMs: number): number {

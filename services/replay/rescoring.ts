@@ -4,6 +4,7 @@ import type { Kind } from '../../actors/protocol/kind.ts';
 import type { Predictor } from '../../actors/protocol/prediction.ts';
 import { NEWEST, readSegments, type Segment } from '../../actors/store/queries/journal-segments.ts';
 import { type RescoredTwin, twinsToRescore } from '../../actors/store/queries/journal-twins.ts';
+import { type ReceivedSpan, receivedSpan } from '../../actors/store/queries/received-span.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 import { compare, type Difference, newTally, type Tally } from './comparison.ts';
 import { Lane, type Question } from './lane.ts';
@@ -47,6 +48,8 @@ export interface RescoreSummary extends RescoreProgress {
   /** Answers journaled of the model; asked, answered and refused by the other version. */
   answers: { was: number; asked: number; now: number; refused: number };
   tally: Tally;
+  /** Where no reading lay in the span: what these twins have; null: nothing. */
+  received?: ReceivedSpan | null;
 }
 
 export interface RescoreKinds {
@@ -130,6 +133,7 @@ class Rescoring {
         await this.#block(kind, page);
       }
     }
+    if (this.#summary.readings === 0) this.#summary.received = await receivedSpan(this.#sql, kinds, twins);
     this.#tell(true);
     return this.#summary;
   }

@@ -12,6 +12,8 @@ import type { ObjectStore } from '../../mixins/object-store.ts';
  *  2  Only files of these names are fetched, none longer than MAX_BYTES.
  */
 export const ARTIFACTS = ['model.onnx', 'card.json', 'parity.json', 'held-out.json'] as const;
+/** Not every trainer writes it. */
+export const OPTIONAL = 'held-out.json';
 const MAX_BYTES = 16 * 1_048_576;
 
 export const keyOf = (name: string, version: string, file: string): string => `models/${name}/${version}/${file}`;
@@ -50,6 +52,20 @@ export async function upload(objects: ObjectStore, folder: string, name: string,
     if (files.includes(file)) await objects.put(keyOf(name, version, file), createReadStream(join(folder, file)));
 }
 
+/** Null where object storage does not have it. Throws bad_model where it is too long. */
+export async function readArtifact(
+  objects: ObjectStore,
+  name: string,
+  version: string,
+  file: string,
+): Promise<Uint8Array | null> {
+  const key = keyOf(name, version, file);
+  const bytes = await objects.sizeOf(key);
+  if (bytes === null) return null;
+  if (bytes > MAX_BYTES) throw new TwinmeshError('bad_model', `${key} has ${bytes} bytes.`);
+  return objects.read(key, 0, bytes);
+}
+
 /** Fetches a version that another node trained. Throws not_found where object storage does not have it. */
 export async function fetchVersion(objects: ObjectStore, root: string, name: string, version: string): Promise<void> {
   const folder = join(root, name, version);
@@ -58,13 +74,10 @@ export async function fetchVersion(objects: ObjectStore, root: string, name: str
   await mkdir(fresh, { recursive: true });
   try {
     for (const file of ARTIFACTS) {
-      const key = keyOf(name, version, file);
-      const bytes = await objects.sizeOf(key);
-      if (bytes === null && file !== 'held-out.json')
-        throw new TwinmeshError('not_found', `${objects.place} has no ${key}.`);
-      if (bytes === null) continue;
-      if (bytes > MAX_BYTES) throw new TwinmeshError('bad_model', `${key} has ${bytes} bytes.`);
-      await writeFile(join(fresh, file), await objects.read(key, 0, bytes));
+      const bytes = await readArtifact(objects, name, version, file);
+      if (bytes === null && file !== OPTIONAL)
+        throw new TwinmeshError('not_found', `${objects.place} has no ${keyOf(name, version, file)}.`);
+      if (bytes !== null) await writeFile(join(fresh, file), bytes);
     }
     await mkdir(dirname(folder), { recursive: true });
     await rename(fresh, folder);

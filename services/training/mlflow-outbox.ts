@@ -2,10 +2,11 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock, TimerHandle } from '../../actors/protocol/clock.ts';
-import { messageOf } from '../../actors/protocol/errors.ts';
+import { messageOf, TwinmeshError } from '../../actors/protocol/errors.ts';
 import type { Sql } from '../../actors/store/sql.ts';
 import type { MlflowRun } from '../../mixins/mlflow.ts';
-import { ARTIFACTS } from './artifacts.ts';
+import type { ObjectStore } from '../../mixins/object-store.ts';
+import { ARTIFACTS, OPTIONAL, readArtifact } from './artifacts.ts';
 import { type Job, jobOf } from './queue.ts';
 
 /**
@@ -21,36 +22,54 @@ const LONGEST_MS = 10 * 60_000;
 /** Whoever sends a run has it for so long, and renews that while it sends: a run whose node has died is another's then. */
 export const LEASE_MS = 60_000;
 const RENEW_MS = LEASE_MS / 3;
+/** So long a run that is due is left to the node that trained it, which has its files. */
+const OTHERS_AFTER_MS = 2 * 60_000;
 
-/** Sends what is due, one at a time; answers how many went. A run that is not taken waits longer each time. */
-export async function settle(
-  sql: Sql,
-  clock: Clock,
-  mlflow: MlflowSink,
-  onFault: (error: unknown) => void,
-): Promise<number> {
-  for (let sent = 0; ; sent++) {
+export interface Settling {
+  sql: Sql;
+  clock: Clock;
+  mlflow: MlflowSink;
+  /** This node. */
+  node: string;
+  /** Where files of other nodes are; null where each has its own only. */
+  objects: ObjectStore | null;
+  onFault(error: unknown): void;
+}
+
+/**
+ * Sends what is due, one at a time; answers how many went. A run that is not taken, or whose files are not to be had here, waits
+ * longer each time. The node that trained it goes first.
+ */
+export async function settle({ sql, clock, mlflow, node, objects, onFault }: Settling): Promise<number> {
+  for (let sent = 0; ; ) {
     const [due] = await sql.query<Due>(
       `update mlflow_outbox set attempts = attempts + 1, next_at = now() + make_interval(secs => $1)
-       where job = (select job from mlflow_outbox where done_at is null and next_at <= now() order by next_at limit 1 for update skip locked)
+       where job = (
+         select o.job from mlflow_outbox o left join jobs j on j.id = o.job
+         where o.done_at is null and o.next_at <= now() - make_interval(secs => case when j.node = $2 then 0 else $3::float8 end)
+         order by o.next_at limit 1 for update of o skip locked)
        returning job, attempts`,
-      [LEASE_MS / 1_000],
+      [LEASE_MS / 1_000, node, OTHERS_AFTER_MS / 1_000],
     );
     if (due === undefined) return sent;
     const lease = renewing(sql, clock, due);
+    let isAway = false;
     try {
-      const runId = await mlflow.write(await runOf(await jobOf(sql, due.job)));
+      const run = await runOf(await jobOf(sql, due.job), objects);
+      isAway = true;
+      const runId = await mlflow.write(run);
       await sql.query(`update mlflow_outbox set done_at = now(), run_id = $2, last_error = null where job = $1`, [
         due.job,
         runId,
       ]);
+      sent++;
     } catch (error) {
       onFault(error);
       await sql.query(
         `update mlflow_outbox set last_error = $3, next_at = now() + make_interval(secs => $4) where job = $1 and attempts = $2`,
         [due.job, due.attempts, messageOf(error).slice(0, 500), pauseMs(due.attempts) / 1_000],
       );
-      return sent;
+      if (isAway) return sent;
     } finally {
       lease.cancel();
     }
@@ -90,7 +109,8 @@ function renewing(sql: Sql, clock: Clock, { job, attempts }: Due): TimerHandle {
   };
 }
 
-async function runOf(job: Job): Promise<MlflowRun> {
+/** Throws unavailable where the files of what was trained are not to be had here. */
+async function runOf(job: Job, objects: ObjectStore | null): Promise<MlflowRun> {
   const result = (job.result ?? {}) as {
     version?: string;
     folder?: string;
@@ -100,10 +120,16 @@ async function runOf(job: Job): Promise<MlflowRun> {
   };
   const metrics: Record<string, number> = {};
   for (const { name, data, value } of result.scores ?? []) metrics[`${name} ${data}`] = value;
-  const artifacts: MlflowRun['artifacts'] = [];
-  for (const file of ARTIFACTS) {
-    const path = result.folder === undefined ? null : join(result.folder, file);
-    if (path !== null && existsSync(path)) artifacts.push({ path: file, bytes: await readFile(path) });
+  const { version, folder } = result;
+  let artifacts: MlflowRun['artifacts'] = [];
+  if (job.status === 'done' && version !== undefined && folder !== undefined) {
+    const found = (await filesIn(folder)) ?? (objects === null ? null : await filesOf(objects, job.name, version));
+    if (found === null)
+      throw new TwinmeshError(
+        'unavailable',
+        `The files of ${job.name}@${version} are not here; node ${job.node} has them in ${folder}.`,
+      );
+    artifacts = found;
   }
   const params: Record<string, string> = {};
   for (const [name, value] of Object.entries(result.training ?? {}))
@@ -111,7 +137,7 @@ async function runOf(job: Job): Promise<MlflowRun> {
   return {
     job: job.id,
     experiment: `twinmesh ${job.name}`,
-    name: `${job.name}@${result.version ?? 'failed'}`,
+    name: `${job.name}@${version ?? 'failed'}`,
     startedAt: (job.startedAt ?? job.createdAt).getTime(),
     finishedAt: (job.finishedAt ?? job.createdAt).getTime(),
     failed: job.status !== 'done',
@@ -119,11 +145,32 @@ async function runOf(job: Job): Promise<MlflowRun> {
     metrics,
     tags: {
       'twinmesh.model': job.name,
-      'twinmesh.version': result.version ?? '',
+      'twinmesh.version': version ?? '',
       'twinmesh.node': job.node ?? '',
       'twinmesh.better': String(result.better ?? 'not known'),
       'twinmesh.message': job.message ?? '',
     },
     artifacts,
   };
+}
+
+/** Null where one that a version has is missing. */
+async function filesIn(folder: string): Promise<MlflowRun['artifacts'] | null> {
+  const files: MlflowRun['artifacts'] = [];
+  for (const file of ARTIFACTS) {
+    const path = join(folder, file);
+    if (existsSync(path)) files.push({ path: file, bytes: await readFile(path) });
+    else if (file !== OPTIONAL) return null;
+  }
+  return files;
+}
+
+async function filesOf(objects: ObjectStore, name: string, version: string): Promise<MlflowRun['artifacts'] | null> {
+  const files: MlflowRun['artifacts'] = [];
+  for (const file of ARTIFACTS) {
+    const bytes = await readArtifact(objects, name, version, file);
+    if (bytes !== null) files.push({ path: file, bytes });
+    else if (file !== OPTIONAL) return null;
+  }
+  return files;
 }

@@ -107,21 +107,36 @@ export interface JobEnd {
   toMlflow?: boolean;
 }
 
-export async function endJob(
-  sql: Sql,
+/** False where the job is not this node's any more. */
+export async function endJob(sql: Sql, id: string, node: string, end: JobEnd): Promise<boolean> {
+  const { mine, ended, params } = endingJob(1, id, node, end);
+  const rows = await sql.query(
+    `with ${mine}, may as (select 1 as one from mine), ${ended} select id from ended`,
+    params,
+  );
+  return rows.length > 0;
+}
+
+/**
+ * The same as a part of a statement whose parameters of it count from `first`: `mine` holds the job, without a row where it is not
+ * this node's any more, and `ended` ends it where `may` has a row.
+ */
+export function endingJob(
+  first: number,
   id: string,
   node: string,
   { status, message, result, toMlflow = false }: JobEnd,
-): Promise<boolean> {
-  const rows = await sql.query(
-    `with ended as (
-       update jobs set status = $3, message = $4, result = $5::jsonb, finished_at = now(), progress = case when $3 = 'done' then 1 else progress end
-       where id = $1 and node = $2 and status = 'running' returning id),
-     owed as (insert into mlflow_outbox (job) select id from ended where $6::boolean on conflict do nothing)
-     select id from ended`,
-    [id, node, status, message.slice(0, 2_000), result === null ? null : JSON.stringify(result), toMlflow],
-  );
-  return rows.length > 0;
+): { mine: string; ended: string; params: unknown[] } {
+  const [$id, $node, $status, $message, $result, $owed] = [0, 1, 2, 3, 4, 5].map((i) => `$${first + i}`);
+  return {
+    mine: `mine as (select id from jobs where id = ${$id} and node = ${$node} and status = 'running' for update)`,
+    ended: `ended as (
+       update jobs set status = ${$status}, message = ${$message}, result = ${$result}::jsonb, finished_at = now(),
+         progress = case when ${$status} = 'done' then 1 else progress end
+       where id = ${$id} and exists (select from may) returning id),
+     owed as (insert into mlflow_outbox (job) select id from ended where ${$owed}::boolean on conflict do nothing)`,
+    params: [id, node, status, message.slice(0, 2_000), result === null ? null : JSON.stringify(result), toMlflow],
+  };
 }
 
 /** Throws not_found, conflict where it has ended. */

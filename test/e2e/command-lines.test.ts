@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { archiveCommand } from '../../services/archive-cli.ts';
 import { runCommand } from '../../services/command-line.ts';
 import { deviceCommands } from '../../services/device-cli.ts';
+import { exportHistory } from '../../services/export-cli.ts';
 import { keyCommands } from '../../services/key-cli.ts';
+import { modelsCommands } from '../../services/models-cli.ts';
 import { emptyDatabase } from '../servers/embedded.ts';
 import { inherited } from '../servers/short-lived.ts';
 import { COMPILED, NodeProcess, whereabouts } from './node-process.ts';
@@ -75,6 +78,34 @@ describe('command lines', () => {
   });
 });
 
+describe('command lines that only read', () => {
+  it('say that no data is there, and make none', async () => {
+    const empty = join(folder, 'empty');
+    const said = {
+      code: 2,
+      text: expect.stringMatching(/^data_dir\n {2}No data is in .*empty: no node has run on it/),
+    };
+    const own = process.env.DATA_DIR;
+    process.env.DATA_DIR = empty;
+    try {
+      expect(await runCommand(modelsCommands, ['list'])).toMatchObject(said);
+      expect(await key('list')).toMatchObject(said);
+      expect(await device('list')).toMatchObject(said);
+      expect(await runCommand(archiveCommand, ['archive', '--list'])).toMatchObject(said);
+      const file = join(folder, 'none.csv');
+      await expect(exportHistory(['--kind', 'mote', '--out', file])).rejects.toMatchObject({ code: 'data_dir' });
+      const path = fileURLToPath(new URL('../../services/rescore-cli.ts', import.meta.url));
+      const args = ['--model', 'mote-anomaly', '--version', '1.0.0', '--from', '2026-01-01'];
+      const { status, stderr } = commandLine(path, ...args);
+      expect(status).toBe(2);
+      expect(stderr).toContain(`No data is in ${empty}`);
+    } finally {
+      process.env.DATA_DIR = own;
+    }
+    expect(existsSync(empty)).toBe(false);
+  });
+});
+
 describe('command lines beside a running server', () => {
   let node: NodeProcess;
   let http = '';
@@ -111,7 +142,9 @@ describe('command lines beside a running server', () => {
     const args = ['--model', 'mote-anomaly', '--version', '1.0.0', '--from', '2026-01-01'];
     const { status, stdout, stderr } = commandLine(path, ...args);
     expect(stderr).toBe('');
-    expect(stdout).toMatch(/^mote-anomaly@1.0.0.*\n0 twins, 0 readings/);
+    expect(stdout).toMatch(
+      /^mote-anomaly@1.0.0.*\n0 twins, 0 readings.*\nThere is no twin of a kind that asks mote-anomaly/,
+    );
     expect(status).toBe(0);
   });
 

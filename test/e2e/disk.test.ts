@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ERRORS } from '../../actors/protocol/errors.ts';
 import { emptyDatabase } from '../servers/embedded.ts';
 import { ask, dataOf, itemsOf, untilReady } from './api.ts';
 import { eventually, NodeProcess, type Whereabouts, whereabouts } from './node-process.ts';
@@ -88,7 +89,7 @@ async function refusesToStart(dataDir: string, why: string): Promise<void> {
   expect(node.output).toContain('data_dir');
   expect(node.output).toContain(dataDir);
   expect(node.output).toContain(why);
-  expect(node.output).toContain('Make DATA_DIR writable and give it space.');
+  expect(node.output).toContain(ERRORS.data_dir.remedy);
   expect(node.output).not.toMatch(/\n\s+at /);
 }
 

@@ -96,6 +96,16 @@ describe('npm start', () => {
       async () => (await curl(key!, one)).data.revision as number,
       (revision) => revision > seen,
     );
+    // Sensors that stand still show whether it is the same asset that speaks after the next start.
+    const press = 'machine:MACHINE_001';
+    const injected = JSON.stringify({ twinId: press, scenario: 'sensor_stuck', severity: 1 });
+    const json = ['-H', 'Content-Type: application/json', '-d', injected];
+    await run('curl', ['-sSf', '-H', `Authorization: Bearer ${key}`, ...json, `${http}/api/v1/demo/scenarios`]);
+    const since = (await curl(key!, `${http}/api/v1/twins/${press}`)).data.revision as number;
+    const stuck = await eventually(
+      async () => (await curl(key!, `${http}/api/v1/twins/${press}`)).data,
+      ({ revision }) => (revision as number) >= since + 2,
+    );
 
     const stoppedAt = performance.now();
     first.signal('SIGINT');
@@ -118,6 +128,11 @@ describe('npm start', () => {
       async () => (await curl(key!, `${thirdHttp}/api/v1/twins/${fleet[0].twinId}`)).data.revision as number,
       (revision) => revision > (data.revision as number),
     );
+    const same = await eventually(
+      async () => (await curl(key!, `${thirdHttp}/api/v1/twins/${press}`)).data,
+      ({ at }) => Date.parse(at as string) > Date.parse(stuck.at as string) + 5_000,
+    );
+    expect(same.reported).toEqual(stuck.reported);
   });
 });
 

@@ -137,7 +137,10 @@ describe('beside the node of the data folder', () => {
 
   it("an export is refused and leaves nothing behind: the database is that node's", async () => {
     const refused = exportHistory(['--kind', 'mote', '--out', out('refused.csv')]);
-    await expect(refused).rejects.toMatchObject({ message: expect.stringMatching(/lock|in use/i) });
+    await expect(refused).rejects.toMatchObject({
+      code: 'data_dir',
+      message: expect.stringMatching(/A node runs on .*GET \/api\/v1\/export\/csv\?kind=mote/),
+    });
     expect(readdirSync(folder)).toEqual(['data']);
   });
 });
@@ -182,6 +185,12 @@ describe('once the node has stopped', () => {
         .filter((reading) => reading.at < to)
         .map(({ id, at: time, temperature }) => ({ mote_id: id, timestamp: new Date(time), temperature })),
     );
+  });
+
+  it('a twin that does not exist is an error, as over HTTP', async () => {
+    const asked = exportHistory(['--kind', 'mote', '--twins', '7,NOPE', '--out', out('some.csv')]);
+    await expect(asked).rejects.toMatchObject({ code: 'not_found', message: 'There is no twin mote:NOPE.' });
+    expect(existsSync(out('some.csv'))).toBe(false);
   });
 
   it('what cannot be written is said, and nothing is left of it', async () => {

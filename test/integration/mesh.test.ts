@@ -194,7 +194,9 @@ describe.skipIf(mesh === null)('a mesh', () => {
     const [host, gateway] = [again('a', 'host'), again('g', 'gateway')];
     // a host has it from the database or from the mesh, whichever tells it first
     expect([1, 2]).toContain(await host.ended());
-    expect(host.output).toMatch(/A node named a lives on this database already|has the name a: give each its own NODE_ID/);
+    expect(host.output).toMatch(
+      /A node named a lives on this database already|has the name a: give each its own NODE_ID/,
+    );
     expect(await gateway.ended()).toBe(1);
     expect(gateway.output).toMatch(/has the name g: give each its own NODE_ID/);
     await tell();

@@ -17,7 +17,7 @@ import { createLogger } from '../../services/logger.ts';
 import { begin, listModels, promote, registerModel, registerTrained, TRAINED } from '../../services/models/register.ts';
 import { fetchVersion } from '../../services/training/artifacts.ts';
 import { Burial } from '../../services/training/burial.ts';
-import { settle } from '../../services/training/mlflow-outbox.ts';
+import { type MlflowSink, type Settling, settle } from '../../services/training/mlflow-outbox.ts';
 import {
   beatJob,
   buryJobs,
@@ -200,6 +200,14 @@ describe('work on a job', () => {
   const roots = () => [join(folder, 'built-in'), join(folder, 'work')];
   afterAll(() => promote(sql, NAME, '1.0.0', { by: 'me', reason: 'as it was' }));
 
+  const liveNow = async () => (await listModels(sql, NAME)).find(({ status }) => status === 'live')?.version;
+  const running = async () => (await listJobs(sql, { status: 'running', name: NAME, limit: 1 })).items[0].id;
+  let best = 1;
+  /** Beats whatever is live. */
+  const better = (): WorkOptions['train'] => {
+    best++;
+    return (how) => trainCandidate({ ...how, model: NAME, roots: roots(), objects: null, trainer: trainer(best) });
+  };
   const work = async (name: string, change: Partial<WorkOptions>) => {
     const { id } = await enqueue(sql, { type: 'worked', name, params: { promote: true }, by: 'me' });
     const job = (await claimJob(sql, 'worked', 'worker'))!;
@@ -213,7 +221,7 @@ describe('work on a job', () => {
       promotesBetter: false,
       toMlflow: false,
       train: (how) => trainCandidate({ ...how, model: NAME, roots: roots(), objects: null, trainer: trainer(0.99) }),
-      tried: async () => {},
+      tried: async () => ({ checked: true, note: null }),
       onChanged: () => {},
       ...change,
     });
@@ -264,15 +272,104 @@ describe('work on a job', () => {
     expect([...new Set(asked)]).toEqual([expect.stringMatching(/^insert into models/)]);
     expect(job).toMatchObject({ status: 'done', progress: 1, result: { promoted: true } });
     // away at its very end
+    asked.length = beats = 0;
     const last = await work(NAME, {
       sql: away,
-      onChanged() {
+      async tried() {
         isAway = true;
-        beats = asked.length = 0;
+        return { checked: true, note: 'Not all nodes can load it.' };
       },
     });
-    expect(asked[0]).toMatch(/with ended as/);
-    expect(last).toMatchObject({ status: 'done', message: expect.stringMatching(/is live$/) });
+    expect(asked[0]).toMatch(/^with mine as/);
+    expect(last).toMatchObject({
+      status: 'done',
+      message: expect.stringMatching(/is live\. Not all nodes can load it\.$/),
+    });
+  });
+
+  it('puts nothing live that nobody wants any more, and what is live is not cancelled', async () => {
+    const before = await liveNow();
+    const ends = {
+      cancelled: (id: string) => cancelJob(sql, id, 'me'),
+      failed: (id: string) => sql.query(`update jobs set status = 'failed', message = 'buried' where id = $1`, [id]),
+    };
+    for (const [status, end] of Object.entries(ends))
+      for (const isTold of [true, false]) {
+        const abort = new AbortController();
+        const job = await work(NAME, {
+          abort,
+          train: better(),
+          async tried() {
+            await end(await running());
+            if (isTold) abort.abort();
+            return { checked: true, note: null };
+          },
+        });
+        expect([job.status, await liveNow()]).toEqual([status, before]);
+      }
+    const abort = new AbortController();
+    let hasTried = false;
+    const train: WorkOptions['train'] = async (how) => {
+      const trained = await trainCandidate({
+        ...how,
+        model: NAME,
+        roots: roots(),
+        objects: null,
+        trainer: trainer(0.995),
+      });
+      await cancelJob(sql, await running(), 'me');
+      abort.abort();
+      return trained;
+    };
+    const tried = async () => {
+      hasTried = true;
+      return { checked: true, note: null };
+    };
+    expect(await work(NAME, { abort, train, tried })).toMatchObject({ status: 'cancelled' });
+    expect([hasTried, await liveNow()]).toEqual([false, before]);
+    let id = '';
+    let cancelling: Promise<unknown> = Promise.resolve();
+    const job = await work(NAME, {
+      train: better(),
+      async tried() {
+        id = await running();
+        return { checked: true, note: null };
+      },
+      // the version is live, and the work has not come further
+      onChanged() {
+        cancelling = cancelJob(sql, id, 'me').catch((error: unknown) => error);
+      },
+    });
+    expect(await cancelling).toMatchObject({ code: 'conflict', message: 'The job is done already.' });
+    expect(job).toMatchObject({ status: 'done', result: { promoted: true, version: await liveNow() } });
+  });
+
+  it('puts nothing live by itself that no node has tried, nor in place of another than it was held against', async () => {
+    const before = await liveNow();
+    const untried = await work(NAME, {
+      train: better(),
+      tried: async () => ({ checked: false, note: `${NAME} was not tried, because nobody is there.` }),
+    });
+    expect(untried).toMatchObject({
+      status: 'done',
+      message: expect.stringMatching(/is a candidate; it did not go live: .*was not tried, because nobody is there\./),
+      result: { promoted: false },
+    });
+    expect(await liveNow()).toBe(before);
+    const { version: other } = untried.result as { version: string };
+    const train = better();
+    const late = await work(NAME, {
+      async train(how) {
+        const trained = await train(how);
+        await promote(sql, NAME, other, { by: 'me', reason: 'meanwhile' });
+        return trained;
+      },
+    });
+    expect(late).toMatchObject({
+      status: 'done',
+      message: expect.stringContaining(`it did not go live: ${NAME}@${other} is live by now, and it was held against`),
+    });
+    expect(await liveNow()).toBe(other);
   });
 
   it('that fails says so', async () => {
@@ -448,12 +545,14 @@ describe('counts of drift', () => {
 });
 
 describe('MLflow', () => {
-  const ended = async (name: string) => {
+  const settled = (mlflow: MlflowSink, onFault: (error: unknown) => void, more: Partial<Settling> = {}) =>
+    settle({ sql, clock: systemClock, mlflow, node: 'n', objects: null, onFault, ...more });
+  const ended = async (name: string, files = join(folder, 'trained', NAME, '1.2.0')) => {
     const job = await enqueue(sql, { type: 'written', name, params: {}, by: 'me' });
     await claimJob(sql, 'written', 'n');
     const result = {
       version: '1.2.0',
-      folder: join(folder, 'trained', NAME, '1.2.0'),
+      folder: files,
       scores: [score(0.95)],
       training: { seed: 7, split: 'cells left out' },
       better: true,
@@ -474,13 +573,13 @@ describe('MLflow', () => {
         return 'run-1';
       },
     };
-    expect(await settle(sql, systemClock, mlflow, (error) => void faults.push(error))).toBe(0);
+    expect(await settled(mlflow, (error) => void faults.push(error))).toBe(0);
     expect(faults).toHaveLength(1);
     // not before its time
-    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(0);
+    expect(await settled(mlflow, () => {})).toBe(0);
     isAway = false;
     await sql.query('update mlflow_outbox set next_at = now()');
-    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(1);
+    expect(await settled(mlflow, () => {})).toBe(1);
     expect(runs).toEqual([
       expect.objectContaining({
         job,
@@ -489,7 +588,38 @@ describe('MLflow', () => {
         params: { seed: '7', split: 'cells left out' },
       }),
     ]);
-    expect(await settle(sql, systemClock, mlflow, () => {})).toBe(0);
+    expect(await settled(mlflow, () => {})).toBe(0);
+  });
+
+  it('gets no run without the files of the version: the node that has them sends it, or who finds them', async () => {
+    const runs: MlflowRun[] = [];
+    const mlflow = { write: async (run: MlflowRun) => `run ${runs.push(run)}` };
+    const faults: unknown[] = [];
+    const onFault = (error: unknown) => void faults.push(error);
+    const job = await ended(NAME, '/on/one/node/only');
+    // theirs first
+    expect(await settled(mlflow, onFault, { node: 'other' })).toBe(0);
+    expect(faults).toEqual([]);
+    const due = `update mlflow_outbox set next_at = now() - interval '3 minutes' where job = $1`;
+    await sql.query(due, [job]);
+    const further = await ended('further');
+    await sql.query(due, [further]);
+    // one whose files are here goes all the same
+    expect(await settled(mlflow, onFault, { node: 'other' })).toBe(1);
+    expect(runs.map((run) => run.job)).toEqual([further]);
+    expect(String(faults)).toMatch(/The files of machine-rul@1\.2\.0 are not here; node n has them in \/on\/one\/node/);
+    const [row] = await sql.query<{ done: boolean; last_error: string }>(
+      'select done_at is not null as done, last_error from mlflow_outbox where job = $1',
+      [job],
+    );
+    expect(row).toEqual({ done: false, last_error: expect.stringMatching(/not here/) });
+    await sql.query(due, [job]);
+    const objects = new ObjectFolder(join(folder, 'objects'));
+    expect(await settled(mlflow, onFault, { node: 'other', objects })).toBe(1);
+    expect(runs[1]).toMatchObject({ job, failed: false });
+    for (const { path, bytes } of runs[1].artifacts)
+      expect(Buffer.from(bytes)).toEqual(readFileSync(join(folder, 'trained', NAME, '1.2.0', path)));
+    expect(runs[1].artifacts.map(({ path }) => path)).toEqual(['model.onnx', 'card.json', 'parity.json']);
   });
 
   it('gets a run from one node, however long that takes', async () => {
@@ -514,13 +644,13 @@ describe('MLflow', () => {
     };
     // 20 s of its clock are 200 ms
     const clock = { ...systemClock, after: (ms: number, then: () => void) => systemClock.after(ms / 100, then) };
-    const sending = settle(sql, clock, slow, (error) => expect.fail(String(error)));
+    const sending = settled(slow, (error) => expect.fail(String(error)), { clock });
     await expect.poll(() => writes).toBe(1);
     expect(await leftS()).toBeGreaterThan(15);
     // a good while later
     await sql.query(`update mlflow_outbox set next_at = now() + interval '1 second' where job = $1`, [job]);
     await expect.poll(leftS, { timeout: 5_000 }).toBeGreaterThan(15);
-    expect(await settle(sql, clock, slow, () => {})).toBe(0);
+    expect(await settled(slow, () => {}, { clock })).toBe(0);
     release();
     expect(await sending).toBe(1);
     expect(writes).toBe(1);
@@ -535,9 +665,9 @@ describe('MLflow', () => {
     try {
       const job = await ended('real');
       const mlflow = new Mlflow(server.url);
-      expect(await settle(sql, systemClock, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      expect(await settled(mlflow, (error) => expect.fail(String(error)))).toBe(1);
       await sql.query(`update mlflow_outbox set done_at = null, next_at = now() where job = $1`, [job]);
-      expect(await settle(sql, systemClock, mlflow, (error) => expect.fail(String(error)))).toBe(1);
+      expect(await settled(mlflow, (error) => expect.fail(String(error)))).toBe(1);
       const ask = async (path: string, body?: unknown) => {
         const init =
           body === undefined

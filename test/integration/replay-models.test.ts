@@ -13,7 +13,7 @@ const DATA_DIR = join(folder, 'data');
 const START = Date.UTC(2026, 0, 1);
 const STEP_S = 5;
 const READINGS = 900;
-const isHot = (i: number): boolean => i >= 600 && i < 640;
+const isHot = (i: number): boolean => i >= 600 && i < 800;
 
 let node: NodeProcess;
 let http: string;
@@ -73,14 +73,14 @@ it('tells how detectors and models did, as the journal has it', async () => {
   });
   writeFileSync(path, `reading,mote_id,humidity,temperature,label\n${rows.join('\n')}\n`);
   const said = { out: '', err: '' };
-  const args = ['--map', 'single-hop', '--start', '2026-01-01', '--speed', '1000', path];
+  const args = ['--map', 'single-hop', '--start', '2026-01-01', '--speed', '500', path];
   const code = await runReplay(args, () => settings, {
     out: { write: (text: string) => (said.out += text) },
     err: { write: (text: string) => (said.err += text) },
     signal: new AbortController().signal,
   });
   expect(code, said.err).toBe(0);
-  expect(said.out).toContain(`against 40 labelled readings (1)\n  detectors`);
+  expect(said.out).toContain(`against 200 labelled readings (1)\n  detectors`);
 
   const scores = await predictions();
   // as often as event time says, however fast it goes: not once in a replay of seconds

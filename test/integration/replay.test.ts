@@ -92,7 +92,7 @@ describe('replay over MQTT', { timeout: 120_000 }, () => {
       ingest: { accepted: 300, duplicate: 0 },
     });
 
-    expect(first.out).toMatch(/what 1 twin made of 300 readings of these times\n[^]*models +no answer/);
+    expect(first.out).toMatch(/what 1 twin made of 300 readings of these times\n[\s\S]*models +no answer/);
 
     const again = await run(runReplay, [...MAP, '--speed', 'max', '--no-outcome', drive]);
     expect(again.code).toBe(0);

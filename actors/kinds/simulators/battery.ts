@@ -100,7 +100,7 @@ export function create({ seed, index, parameters = {} }: Parameters<SimulatorDef
       'bad_request',
       `A battery has no parameter ${unknown[0]}; it has ${[...PARAMETERS].join(', ')}.`,
     );
-  const random = seededRandom(hash32(`battery:${index}`, seed));
+  let random = seededRandom(hash32(`battery:${index}`, seed));
   const ageing = Object.fromEntries(
     Object.entries(AGEING).map(([name, [lo, hi]]) => {
       const drawn = lo + (hi - lo) * random();
@@ -206,8 +206,21 @@ export function create({ seed, index, parameters = {} }: Parameters<SimulatorDef
     return reached;
   }
 
+  const save = () => ({
+    ...{ random: random.state(), soc, cycles, ageMs, ambient, temperature, mode, modeLeftMs, cruiseW, driveW, current },
+    ...{ voltage, faultHeatW, heatW, cooling, last, scenario, severity, sinceMs, pending, lostFraction, bias, ramp },
+  });
+
   return {
     id,
+    save,
+    resume(saved, stoodMs) {
+      const s = saved as ReturnType<typeof save>;
+      random = seededRandom(s.random);
+      ({ soc, cycles, ageMs, ambient, temperature, mode, modeLeftMs, cruiseW, driveW, current } = s);
+      ({ voltage, faultHeatW, heatW, cooling, scenario, severity, sinceMs, pending, lostFraction, bias, ramp } = s);
+      last = s.last === null ? null : s.last + stoodMs;
+    },
     next(at) {
       const dtMs = last === null ? 0 : Math.max(0, at - last);
       const start = last ?? at;

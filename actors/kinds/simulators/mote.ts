@@ -67,7 +67,7 @@ function groupOf(seed: number, index: number, column: number, row: number): Grou
 const FIRST_DEMO_MOTE = 101;
 
 export function createMote({ seed, index }: { seed: number; index: number }): SimulatedAsset {
-  const random = seededRandom(hash32(`mote:${index}`, seed));
+  let random = seededRandom(hash32(`mote:${index}`, seed));
   const column = index % ROOM.columns;
   const row = Math.floor(index / ROOM.columns);
   const x = column * ROOM.stepX + 2;
@@ -113,8 +113,23 @@ export function createMote({ seed, index }: { seed: number; index: number }): Si
     now.humidity = 42 + own.humidity + HUMIDITY_PER_DEGREE * (now.temperature - 22) + damp;
   }
 
+  const save = () => ({
+    ...{ random: random.state(), charge, wander, damp, last, deadSince, scenario, severity, since, pending, stuck },
+    now: { ...now },
+  });
+
   return {
     id: String(FIRST_DEMO_MOTE + index),
+    save,
+    resume(saved, stoodMs) {
+      const s = saved as ReturnType<typeof save>;
+      random = seededRandom(s.random);
+      ({ charge, wander, damp, scenario, severity, pending, stuck } = s);
+      Object.assign(now, s.now);
+      last = s.last === null ? null : s.last + stoodMs;
+      deadSince = s.deadSince === null ? null : s.deadSince + stoodMs;
+      since = s.since + stoodMs;
+    },
     next(at) {
       const dtMs = last === null ? 0 : Math.max(0, at - last);
       last = at;

@@ -12,6 +12,8 @@ import type { TwinKey } from './twin-key.ts';
  *  2 A page reads so many predictions at most, whatever is asked for: it may be short, or empty, and still have a cursor.
  *  3 The event time that a state had reached never falls from a revision to the next, and each answer names the revision it is
  *    based on. So the bounds of a span are found by halving, although answers of several models pass each other in flight.
+ *  4 When they were received, by the clocks of the owners, may fall from a revision to the next: after a move, by any amount. Nothing
+ *    is decided on it but how far to read on, and that only among answers of one owner.
  */
 export interface PredictionQuery {
   /** As the kind calls it: `rul`. */
@@ -120,25 +122,32 @@ async function boundsOf(
   return { from: before?.based_on ?? null, to };
 }
 
-/** Answers from before `to` (event time) were all given by the time of the first one from after it, and its time in flight. */
+/**
+ * Found is an answer from after `to` (event time): the twin had reached `to` when it was asked. What is answered later and is from
+ * before `to` was in flight by then, and an answer is only folded by the memory that was asked: both were received by one owner, on
+ * one clock, within the time in flight. Halving begins at the answer that was found: an owner whose clock is ahead or behind, before
+ * or after it, makes the end lie further on, and never before one of these.
+ */
 async function endOf(sql: Sql, twin: number, to: number): Promise<number | null> {
   const last = await lastOf(sql, twin, `${AT} < $2::float8`, to);
-  const [next] = await sql.query<{ predicted_at: Date }>(
-    'select predicted_at from predictions where twin = $1::bigint and revision > $2::bigint order by revision limit 1',
+  const [next] = await sql.query<{ revision: number; predicted_at: Date }>(
+    'select revision, predicted_at from predictions where twin = $1::bigint and revision > $2::bigint order by revision limit 1',
     [twin, last],
   );
   if (next === undefined) return null;
-  return await lastOf(sql, twin, 'p.predicted_at <= $2::timestamptz', iso(next.predicted_at.getTime() + FLIGHT_MS));
+  const until = iso(next.predicted_at.getTime() + FLIGHT_MS);
+  return await lastOf(sql, twin, 'p.predicted_at <= $2::timestamptz', until, next.revision);
 }
 
 /**
- * By halving: a prediction of which `isBefore` holds and of whose successor it does not; 0 where it holds of none that was met.
+ * By halving: a prediction of which `isBefore` holds and of whose successor it does not; `least` where it holds of none that was
+ * met. What lies before `least` is not looked at.
  * Looks at one entry for each bit of the newest revision.
  */
-async function lastOf(sql: Sql, twin: number, isBefore: string, value: number | string): Promise<number> {
+async function lastOf(sql: Sql, twin: number, isBefore: string, value: number | string, least = 0): Promise<number> {
   const [{ lo }] = await sql.query<{ lo: number }>(
     `with recursive probe(lo, hi) as (
-       select 0::bigint, (select coalesce(max(revision), 0) + 1 from entries where twin = $1::bigint)
+       select $3::bigint, (select coalesce(max(revision), 0) + 1 from entries where twin = $1::bigint)
        union all
        select case when met.is_before then met.revision else probe.lo end,
          case when met.is_before then probe.hi else probe.lo + (probe.hi - probe.lo) / 2 end
@@ -148,7 +157,7 @@ async function lastOf(sql: Sql, twin: number, isBefore: string, value: number | 
          order by p.revision limit 1) met on true
        where probe.hi - probe.lo > 1)
      select lo from probe order by hi - lo limit 1`,
-    [twin, value],
+    [twin, value, least],
   );
   return lo;
 }

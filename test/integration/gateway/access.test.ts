@@ -133,6 +133,17 @@ describe('the OpenAPI document', () => {
       }
     }
   });
+
+  it('has what is no matter of motes alone where a reader looks for it', async () => {
+    const { json } = await node.http('GET', '/openapi.json');
+    for (const [path, methods] of Object.entries<Record<string, Operation>>(json.paths)) {
+      const area = ['analytics', 'export'].find((name) => path.startsWith(`/api/v1/${name}/`));
+      for (const { tags } of area ? Object.values(methods) : []) expect([path, tags]).toEqual([path, [area]]);
+    }
+    expect(Object.keys(json.paths)).toEqual(
+      expect.arrayContaining(['/api/v1/analytics/anomalies', '/api/v1/export/csv']),
+    );
+  });
 });
 
 interface Operation {

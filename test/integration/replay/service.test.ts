@@ -1,13 +1,18 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { ServiceSchema } from 'moleculer';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import machine from '../../../actors/kinds/machine.ts';
 import type { PredictRequest } from '../../../actors/protocol/prediction.ts';
 import { shardOf } from '../../../actors/protocol/twin-id.ts';
 import { readSegments } from '../../../actors/store/queries/journal-segments.ts';
 import { findTwin } from '../../../actors/store/queries/twin-key.ts';
+import { tableText } from '../../../services/command-line.ts';
+import drift from '../../../services/drift.service.ts';
+import history from '../../../services/history.service.ts';
 import type { SeatedPredictor } from '../../../services/inference/seat.ts';
-import { type GatewayNode, startGateway } from '../gateway/node.ts';
+import { rescoreText } from '../../../services/replay/rescore-text.ts';
+import { GATEWAY_SERVICES, type GatewayNode, startGateway } from '../gateway/node.ts';
 
 /** Time travel, what-if and rescoring over HTTP, in threads of their own, on the embedded database. */
 const MOTE_MODELS = fileURLToPath(new URL('../../../models/mote-anomaly/', import.meta.url));
@@ -31,7 +36,7 @@ const predictor: SeatedPredictor & { asked: string[] } = {
 };
 
 beforeAll(async () => {
-  node = await startGateway();
+  node = await startGateway({ services: [...GATEWAY_SERVICES, drift, history] as unknown as ServiceSchema[] });
   for (let i = 0; i < 40; i++) {
     const at = START + i * 10_000;
     await node.tell('machine', 'M1', { temperature: 60 + (i % 3), vibration: 1, pressure: 45, power: 200 }, at);
@@ -198,6 +203,39 @@ describe('what-if', () => {
   }, 30_000);
 });
 
+describe('what a query names', () => {
+  it('is refused where it does not exist: kind and model of drift, name of predictions', async () => {
+    expect((await call('GET', '/api/v1/drift?kind=nope')).json).toMatchObject({ code: 'unknown_kind' });
+    expect((await call('GET', '/api/v1/drift?model=nope')).json).toMatchObject({ code: 'not_found' });
+    expect((await call('GET', '/api/v1/drift?model=%00')).status).toBeLessThan(500);
+    await node.parts.sql.query(
+      `insert into models (name, version, type, kind, status, sha256, metrics, card, source)
+       values ('m-old', '1.0.0', 'anomaly', 'mote', 'retired', '', '[]', '{}', 'a test')`,
+    );
+    const known = await call('GET', '/api/v1/drift?kind=mote&model=m-old');
+    expect([known.status, known.data.items]).toEqual([200, []]);
+
+    const path = '/api/v1/twins/mote:1/predictions?name=';
+    const bogus = (await call('GET', `${path}bogus`)).json;
+    expect(bogus).toMatchObject({
+      code: 'bad_request',
+      detail: expect.stringMatching(/no prediction "bogus".*anomaly/),
+    });
+    expect((await call('GET', `${path}anomaly`)).data.items.length).toBeGreaterThan(0);
+    // what the kind has may have said nothing yet
+    expect((await call('GET', `${path}anomaly&from=2020-01-01&to=2020-01-02`)).data.items).toEqual([]);
+    // a name of a former version of the kind is in the journal, and in no span is no mistake either
+    const { twin } = await findTwin(node.parts.sql, 'mote:1');
+    await node.parts.sql.query(
+      `insert into entries (twin, revision, shard, type, received_at, body) values ($1, 0, 0, 'prediction', now(), $2)`,
+      [twin, JSON.stringify({ name: 'former', basedOn: 0, prediction: { model: 'm-old@1.0.0', at: START, score: 1 } })],
+    );
+    expect((await call('GET', `${path}former`)).data.items).toMatchObject([{ name: 'former', model: 'm-old' }]);
+    expect((await call('GET', `${path}former&from=2020-01-01&to=2020-01-02`)).data.items).toEqual([]);
+    await node.parts.sql.query('delete from entries where twin = $1 and revision = 0', [twin]);
+  }, 30_000);
+});
+
 describe('a rescoring', () => {
   it('runs aside with a model from its folder, and is stored', async () => {
     const version = readdirSync(MOTE_MODELS).sort().at(-1);
@@ -216,6 +254,7 @@ describe('a rescoring', () => {
     expect(end.summary.twins).toEqual({ total: 1, done: 1 });
     expect(end.summary.readings).toBe(40);
     expect(end.summary.answers.asked).toBeGreaterThan(0);
+    expect(end.summary).not.toHaveProperty('received');
     // nothing was predicted before: whatever it finds is gained
     expect(end.summary.tally.anomaly.gained).toBe(end.summary.tally.anomaly.now);
     expect(end.differences.items).toHaveLength(
@@ -223,6 +262,32 @@ describe('a rescoring', () => {
     );
     const list = await call('GET', '/api/v1/rescores?model=mote-anomaly');
     expect(list.data.items.map(({ id }: Any) => id)).toContain(data.id);
+  }, 60_000);
+
+  it('of a span in which nothing was received says when something was', async () => {
+    const version = readdirSync(MOTE_MODELS).sort().at(-1);
+    // event times of the past are received today
+    const asked = { model: 'mote-anomaly', version, from: '2020-01-01', to: '2020-01-02', twins: ['mote:1'] };
+    const { data } = await call('POST', '/api/v1/rescores', 'admin', asked);
+    const end = await vi.waitFor(
+      async () => {
+        const found = await call('GET', `/api/v1/rescores/${data.id}`);
+        expect(found.data.state).toBe('done');
+        return found.data;
+      },
+      { timeout: 30_000, interval: 100 },
+    );
+    const entries = (await call('GET', '/api/v1/twins/mote:1/journal?limit=500')).data.items;
+    const times = entries.filter(({ type }: Any) => type === 'reading').map(({ receivedAt }: Any) => receivedAt);
+    expect(times.length).toBe(40);
+    const [first, last] = [times.toSorted()[0], times.toSorted().at(-1)];
+    expect(end.summary).toMatchObject({ readings: 0, received: { first, last } });
+    const text = rescoreText(end, [], tableText);
+    expect(text).toContain('--from and --to are times of receipt');
+    expect(text).toContain(`received from ${first} to ${last}`);
+    expect(text).toContain(`--model mote-anomaly --version ${version} --from ${first} --twin mote:1`);
+    const strange = await call('POST', '/api/v1/rescores', 'admin', { ...asked, twins: ['mote:1', 'mote:NOPE'] });
+    expect(strange.json).toMatchObject({ code: 'not_found', detail: expect.stringContaining('mote:NOPE') });
   }, 60_000);
 
   it('needs a version that is there, and an admin', async () => {

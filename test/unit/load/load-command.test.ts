@@ -87,10 +87,14 @@ describe('npm run load', () => {
       ['--kind', 'mote', '--map', 'single-hop', files.write('empty.csv', 'a,b\n'), '--start', '2026-01-01'],
       'has no column',
     ],
-  ])('ends with 1 for %j', async (args, message) => {
+    [
+      ['--map', 'bmw-i3', files.write('drive.csv', 't_s,pack_v,pack_a,batt_temp_c,soc_pct\n0,380,1,20,80\n')],
+      '--start',
+    ],
+  ])('ends with 2 for %j, a mistake of whoever typed it', async (args, message) => {
     const { code, err } = await run(runLoad, ['--dry-run', ...args]);
     expect(err).toContain(message);
-    expect(code).toBe(1);
+    expect(code).toBe(2);
   });
 
   it('ends with 1 where nothing of a file was a reading', async () => {
@@ -155,10 +159,16 @@ describe('npm run replay', () => {
   });
 
   it.each([
-    [['--kind', 'mote', '--speed', 'fast', path], '--speed is a number of times, or max.', 2],
-    [['--kind', 'mote', '--speed=-1', path], '--speed is a number of times, or max.', 2],
+    [['--kind', 'mote', '--speed', 'fast', path], '--speed is a number of times above 0, or max.', 2],
+    [['--kind', 'mote', '--speed', '0', path], '--speed is a number of times above 0, or max.', 2],
+    [['--kind', 'mote', '--speed=-1', path], '--speed is a number of times above 0, or max.', 2],
     [['--kind', 'mote', '--broker', 'http://x', path], '--broker is a URL', 2],
-    [['--kind', 'mote', '/no/such/file'], 'does not exist', 1],
+    [['--kind', 'mote', '/no/such/file'], 'does not exist', 2],
+    [
+      ['--map', 'bmw-i3', files.write('trip.csv', 't_s,pack_v,pack_a,batt_temp_c,soc_pct\n0,380,1,20,80\n')],
+      '--start',
+      2,
+    ],
     [['--kind', 'mote', path], 'No server runs on this DATA_DIR', 1],
     [['--kind', 'mote', '--key', 'k', path], 'MQTT: connect ECONNREFUSED 127.0.0.1:1', 1],
   ])('ends for %j', async (args, message, expected) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { gaussian, seededRandom } from '../../../actors/protocol/clock.ts';
-import { addCounts, binOf, InputCounter, stabilityIndex } from '../../../models/drift.ts';
+import { addCounts, binOf, chanceIndex, InputCounter, stabilityIndex } from '../../../models/drift.ts';
 
 const edges = [-1.28, -0.84, -0.52, -0.25, 0, 0.25, 0.52, 0.84, 1.28];
 const shares = new Array<number>(10).fill(0.1);
@@ -41,6 +41,39 @@ describe('the population stability index', () => {
     const index = stabilityIndex([0.5, 0.5], [1_000, 0])!;
     expect(index).toBeGreaterThan(1);
     expect(Number.isFinite(index)).toBe(true);
+  });
+});
+
+describe('what chance makes of few assets', () => {
+  const share = (assets: number, fleets: number, draw: (random: () => number) => number): number => {
+    const random = seededRandom(20_260_101);
+    const limit = chanceIndex(shares, assets);
+    let passed = 0;
+    for (let fleet = 0; fleet < fleets; fleet++) {
+      const bins = shares.map(() => 0);
+      // a hundred readings of each asset, all alike
+      for (let asset = 0; asset < assets; asset++) bins[draw(random)] += 500;
+      if (stabilityIndex(shares, bins)! > limit) passed++;
+    }
+    return passed / fleets;
+  };
+
+  it('is passed by about one in a hundred fleets of the very population of the reference', () => {
+    for (const assets of [3, 8, 40, 299, 300, 1_000])
+      expect(share(assets, 1_000, (random) => Math.floor(random() * 10))).toBeLessThan(0.03);
+  });
+
+  it('is passed by fleets that have moved', () => {
+    // eight machines that all lie above what training saw
+    expect(share(8, 50, () => 9)).toBe(1);
+    // forty of which most do
+    expect(share(40, 50, (random) => (random() < 0.7 ? 9 : Math.floor(random() * 10)))).toBe(1);
+  });
+
+  it('is the 99 % quantile of chi squared over the number of many', () => {
+    // 21.666 for nine degrees of freedom (NIST, Critical Values of the Chi-Square Distribution)
+    expect(chanceIndex(shares, 1_000)).toBeCloseTo(21.666 / 1_000, 4);
+    expect(chanceIndex(shares, 10_000)).toBeLessThan(0.003);
   });
 });
 

@@ -1,7 +1,9 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import files from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../actors/protocol/clock.ts';
 import type { Prediction } from '../../../actors/protocol/prediction.ts';
 import { Batcher } from '../../../models/batcher.ts';
@@ -112,6 +114,31 @@ describe('a registry', () => {
     version('2.0.0', 2);
     expect(registry.refused()).toHaveLength(1);
     await registry.scan();
+    expect(registry.refused()).toEqual([]);
+    await registry.close();
+  });
+
+  it('believes no refusal that it remembers when a version is tried anew, and remembers none of files it could not read', async () => {
+    const path = version('1.0.0', 1);
+    const sha256 = JSON.parse(readFileSync(join(path, 'card.json'), 'utf8')).sha256;
+    let misfit: string | null = 'The kind is not there.';
+    const refused: RefusedModel[] = [];
+    const registry = new ModelRegistry([root], { refused: (one) => void refused.push(one) }, () => misfit);
+    expect(await registry.probe(NAME, '1.0.0', sha256)).toBe(misfit);
+    misfit = null;
+    expect(await registry.probe(NAME, '1.0.0', sha256)).toBeNull();
+    expect(registry.refused()).toEqual([]);
+    // as where it may not be read: whoever is root may read everything
+    const open = vi.spyOn(files, 'open').mockRejectedValue(Object.assign(new Error('no'), { code: 'EACCES' }));
+    syncBuiltinESMExports();
+    await registry.apply(want('1.0.0', { sha256: new Map([['1.0.0', sha256]]) }));
+    expect(registry.refused()).toEqual([{ name: NAME, version: '1.0.0', reason: 'card.json cannot be read: EACCES.' }]);
+    await registry.apply(want('1.0.0', { sha256: new Map([['1.0.0', sha256]]) }));
+    expect(refused).toHaveLength(2);
+    open.mockRestore();
+    syncBuiltinESMExports();
+    await registry.apply(want('1.0.0', { sha256: new Map([['1.0.0', sha256]]) }));
+    expect((await ask(registry))[0]?.model).toBe(`${NAME}@1.0.0`);
     expect(registry.refused()).toEqual([]);
     await registry.close();
   });

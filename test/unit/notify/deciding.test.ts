@@ -116,7 +116,10 @@ describe('a rule', () => {
       { events: ['data'], severities: ['high'], receivers: ['small'] },
     );
     const drift = (input: string, drifting: boolean, version = '1.0.0') =>
-      driftTidings({ model: 'mote-health', version, kind: 'mote', input, psi: 0.312, drifting, at: clock.now() });
+      driftTidings({
+        ...{ model: 'mote-health', version, kind: 'mote', input, psi: 0.312, drifting, at: clock.now() },
+        reason: drifting ? null : 'settled',
+      });
     const [first, other] = [drift('voltage', true), drift('light', true)];
     await dispatcher.tell([first]);
     // another node that has heard the same, and another input within the cooldown, which waits to see whether it stands

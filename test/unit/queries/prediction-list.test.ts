@@ -11,6 +11,8 @@ import { keyOf, openDatabase, putTwins, T0 } from './database.ts';
 
 /** What models said of a twin, against lists made by hand: answers pass each other in flight, time stands still and jumps. */
 const NAMES = ['rul', 'fault', 'soh'];
+/** Of the wall clock, from a revision to the next. */
+const STEP_MS = 5_000;
 const TWIN = keyOf(1, 'b1');
 let sql: Sql;
 let journal: PredictionItem[];
@@ -21,6 +23,7 @@ beforeAll(async () => {
     { twin: 1, id: 'b1' },
     { twin: 2, id: 'b2' },
     { twin: 3, id: 'b3' },
+    { twin: 4, id: 'b4' },
   ]);
   journal = history(17);
   await put(1, journal);
@@ -28,13 +31,29 @@ beforeAll(async () => {
 });
 afterAll(() => sql?.close());
 
-/** A journal of readings, ticks and answers: each name has one question on its way at a time, and is answered when it is. */
-function history(seed: number): PredictionItem[] {
+interface Clocks {
+  /** How far, ms, the clock of a new owner may be ahead of the others, or behind. */
+  skewMs?: number;
+  /** How far, ms, the clock of an owner is set back, now and then. */
+  backMs?: number;
+}
+
+/**
+ * A journal of readings, ticks and answers: each name has one question on its way at a time, and is answered when it is. Where clocks
+ * are given the twin moves now and then, and what was asked before is not answered.
+ */
+function history(seed: number, { skewMs = 0, backMs = 0 }: Clocks = {}): PredictionItem[] {
   const random = seededRandom(seed);
   const out: PredictionItem[] = [];
   const asked = new Map<string, { basedOn: number; at: number }>();
   let at = T0;
+  let aheadMs = 0;
   for (let revision = 1; revision <= 3_000; revision++) {
+    if (skewMs > 0 && random() < 0.02) {
+      aheadMs = Math.floor((2 * random() - 1) * skewMs);
+      asked.clear();
+    }
+    if (backMs > 0 && random() < 0.1) aheadMs -= Math.floor(random() * backMs);
     const name = NAMES[Math.floor(random() * NAMES.length)];
     const question = asked.get(name);
     if (random() < 0.3 && question !== undefined) {
@@ -45,7 +64,7 @@ function history(seed: number): PredictionItem[] {
         model: `boiler-${name}`,
         version: '1.0.0',
         at: new Date(question.at).toISOString(),
-        predictedAt: new Date(T0 + revision * 20_000).toISOString(),
+        predictedAt: new Date(T0 + revision * STEP_MS + aheadMs).toISOString(),
         basedOn: question.basedOn,
         value: random(),
       });
@@ -120,6 +139,30 @@ describe('predictions of a twin', () => {
       ),
       { numRuns: 40 },
     );
+  });
+
+  it.each([
+    ['owners two minutes apart, whose clocks are set back by up to one', { skewMs: 60_000, backMs: 60_000 }],
+    ['owners of any clock, so that times fall altogether', { skewMs: 400 * 86_400_000, backMs: 300_000 }],
+  ])('of a span are exactly those, also after %s', async (_, clocks) => {
+    const twin = keyOf(4, 'b4');
+    for (let seed = 1; seed <= 2; seed++) {
+      const moved = history(seed, clocks);
+      const falls = moved.filter(({ predictedAt }, i) => i > 0 && predictedAt < moved[i - 1].predictedAt);
+      expect(falls.length).toBeGreaterThan(3);
+      await sql.query('delete from entries where twin = 4');
+      await put(4, moved);
+      const random = seededRandom(seed);
+      for (let draw = 0; draw < 14; draw++) {
+        const [a, b] = [random(), random()].map((r) => Date.parse(moved[Math.floor(r * moved.length)].at as string));
+        const span = { from: draw % 2 === 0 ? undefined : Math.min(a, b), to: Math.max(a, b) };
+        const wanted = moved.filter(({ at }) => {
+          const atMs = Date.parse(at as string);
+          return atMs < span.to && (span.from === undefined || atMs >= span.from);
+        });
+        expect(await every({ span, limit: 1_000 }, twin)).toEqual(wanted);
+      }
+    }
   });
 
   it('are looked through in bounded steps: a page may be empty and go on', async () => {

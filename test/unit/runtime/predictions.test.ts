@@ -410,6 +410,9 @@ describe('a kind with models', () => {
     [{ models: { rul: { ...use, needs: ['humidity'] } }, rules: [] }, 'needs the unknown metric "humidity"'],
     [{ models: { rul: { ...use, minReadings: 0 } }, rules: [] }, 'minReadings'],
     [{ models: { rul: { ...use, staleAfterMs: -1 } }, rules: [] }, 'staleAfterMs'],
+    [{ models: { rul: { ...use, when: 'hot' } }, rules: [] }, 'when: "hot" is no feature of one number'],
+    [{ models: { rul: { ...use, when: 'temperature.1m.panes' } }, rules: [] }, 'is no feature of one number'],
+    [{ models: { rul: { ...use, when: 7 } }, rules: [] }, 'is no feature of one number'],
     [{ models: { rul: { ...use, anomaly: { cooldownMs: -1 } } }, rules: [] }, 'cooldownMs'],
     [
       { models: { rul: { ...use, maintenance: { inspectBelowH: 1, scheduleBelowH: 2, stopBelowH: 3 } } }, rules: [] },
@@ -463,5 +466,58 @@ describe('an answer', () => {
     expect(read({ model: 'boiler-anomaly@1.0.0', value: 1 }, anomalyPlan)).toBeNull();
     expect(read({ model: 'boiler-anomaly@1.0.0', score: 1 }, anomalyPlan)).toBeNull();
     expect(read({ model: 'boiler-anomaly@1.0.0', score: 1, threshold: 2 }, anomalyPlan)).not.toBeNull();
+  });
+});
+
+describe('a model with a condition', () => {
+  const conditioned = (compute: (f: (name: string) => number) => number) =>
+    defineTwin({
+      ...definition,
+      features: { settled: compute },
+      models: { rul: { ...definition.models!.rul, when: 'settled' }, anomaly: definition.models!.anomaly },
+    });
+  const dueOf = ({ state }: Bench) => {
+    const [rul] = layoutOf(state.kind).predictions;
+    return isDue(state, rul);
+  };
+
+  it('is asked where the feature is above 0, of the state as it is', () => {
+    const bench = new Bench(conditioned((f) => f('pressure') - 5));
+    expect(dueOf(bench.read(0, { temperature: 20 }))).toBe(false);
+    expect(dueOf(bench.read(1_000, { pressure: 5 }))).toBe(false);
+    expect(dueOf(bench.read(2_000, { pressure: 5.5 }))).toBe(true);
+    bench.say('rul', { value: 90 });
+    expect(dueOf(bench.read(61_999, { pressure: 6 }))).toBe(false);
+    expect(dueOf(bench.read(62_000, { pressure: 6 }))).toBe(true);
+    expect(dueOf(bench.read(63_000, { pressure: 4 }))).toBe(false);
+  });
+
+  it('takes one that is no number, or throws, as not to be asked', () => {
+    for (const compute of [() => Number.NaN, () => Number.POSITIVE_INFINITY, () => 0, () => -1])
+      expect(dueOf(new Bench(conditioned(compute)).read(0, { temperature: 20 }))).toBe(false);
+    const broken = conditioned(() => {
+      throw new Error('a fault of the kind');
+    });
+    expect(dueOf(new Bench(broken).read(0, { temperature: 20 }))).toBe(false);
+  });
+
+  it('is not read before it is time, nor for models without', () => {
+    let read = 0;
+    const kind = conditioned(() => ++read);
+    const bench = new Bench(kind).read(0, { temperature: 20, pressure: 1 }).read(1_000, { temperature: 20 });
+    const [rul, anomaly] = layoutOf(kind).predictions;
+    expect([isDue(bench.state, anomaly), read]).toEqual([true, 0]);
+    expect([isDue(bench.state, rul), read]).toEqual([true, 1]);
+    bench.say('rul', { value: 90 }).read(30_000, { temperature: 20 });
+    expect([isDue(bench.state, rul), read]).toEqual([false, 1]);
+  });
+
+  it('is not overdue while it may not be asked', () => {
+    const bench = new Bench(conditioned((f) => f('pressure')));
+    bench.read(0, { temperature: 20, pressure: 1 }).say('rul', { value: 90 });
+    bench.read(900_000, { pressure: 0 });
+    expect(bench.view().predictions.rul).toMatchObject({ value: 90, at: new Date(T0).toISOString(), stale: null });
+    bench.read(901_000, { pressure: 1 });
+    expect(bench.view().predictions.rul.stale).toMatchObject({ reason: 'overdue' });
   });
 });

@@ -1,11 +1,15 @@
-import type { ServiceBroker } from 'moleculer';
+import { Errors, type ServiceBroker } from 'moleculer';
 import { describe, expect, it } from 'vitest';
 import { tryVersion } from '../../../services/models/trial.ts';
 
 /** What several nodes say of one version. */
 const tried = { name: 'machine-rul', version: '2.0.0', sha256: 'a'.repeat(64) };
 
-/** By node: why it cannot load the version, null where it can, an Error where it does not answer. */
+const late = new Errors.RequestTimeoutError({ action: 'inference.probe', nodeID: 'x' });
+const old = new Errors.ServiceNotFoundError({ action: 'inference.probe', nodeID: 'x' });
+const gone = new Errors.RequestRejectedError({ action: 'inference.probe', nodeID: 'x' });
+
+/** By node: why it cannot load the version, null where it can, an Error where there is no such answer. */
 function brokerOf(nodes: Record<string, string | null | Error>) {
   const asked: unknown[] = [];
   const services = (id: string) => [{ name: id.startsWith('door') ? 'gateway' : 'inference' }];
@@ -30,7 +34,7 @@ describe('a version that is tried', () => {
   });
 
   it('is refused where none of those that answer can load it', async () => {
-    const { broker } = brokerOf({ one: 'There is no folder.', two: new Error('gone'), three: 'It lies.' });
+    const { broker } = brokerOf({ one: 'There is no folder.', two: late, three: 'It lies.' });
     await expect(tryVersion(broker, tried)).rejects.toMatchObject({
       code: 'bad_model',
       message: expect.stringMatching(
@@ -52,9 +56,27 @@ describe('a version that is tried', () => {
       checked: false,
       note: expect.stringMatching(/was not tried, because no node with the role inference is there\./),
     });
-    expect(await tryVersion(brokerOf({ one: new Error('late') }).broker, tried)).toEqual({
+    expect(await tryVersion(brokerOf({ one: late, two: old, three: gone }).broker, tried)).toEqual({
       checked: false,
-      note: expect.stringMatching(/because one did not answer within 10 s\..*has changed all the same/),
+      note: 'machine-rul@2.0.0 was not tried, because one did not answer within 10 s, two runs a version of the program that does not know the question, three went away.',
+    });
+  });
+
+  it('is not put live by a trial that failed: the reason is told', async () => {
+    const fault = Object.assign(new Error('EIO: i/o error, scandir models'), { code: 500 });
+    await expect(tryVersion(brokerOf({ one: fault, two: late }).broker, tried)).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(
+        /could not be tried, and the register stays.*one: the trial failed: EIO: i\/o error/,
+      ),
+    });
+    await expect(tryVersion(brokerOf({ one: fault, two: 'It lies.' }).broker, tried)).rejects.toMatchObject({
+      code: 'bad_model',
+      message: expect.stringMatching(/two: It lies\. one: the trial failed: EIO/),
+    });
+    expect(await tryVersion(brokerOf({ one: fault, two: null }).broker, tried)).toEqual({
+      checked: true,
+      note: 'Not all nodes can load machine-rul@2.0.0. one: the trial failed: EIO: i/o error, scandir models',
     });
   });
 });

@@ -144,6 +144,21 @@ describe('simulated rows', () => {
     for (const voltage of rows.feature('voltage')) expect(voltage).toBeCloseTo(288, 3);
   });
 
+  it('are those that a twin would be asked about', async () => {
+    const cell = (seq: number, i: number) => `${seq},1,${i * 10},${3.1 - i * 0.002},-2,24`;
+    const lines = [0, 1].flatMap((seq) => Array.from({ length: 120 }, (_, i) => cell(seq, i)));
+    writeFileSync(join(folder, 'asked.csv'), `seq,n,t_s,v,a,temp_c\n${lines.join('\n')}`);
+    const chargeCount = { capacityAh: 94, restartOn: 'seq' };
+    const files = [{ path: 'asked.csv', map: './nasa-pack.json', chargeCount }];
+    const spec: ExportSpec = { kind: 'battery', inputs: ['voltage'], sample: { due: 'soh' }, files };
+    const { rows } = await exportRows(spec, { dataDir: folder });
+    // from 3.0 V a cell to 280 V of the pack, a reading each 10 s
+    expect(rows.count).toBe(2 * 42);
+    for (const voltage of rows.feature('voltage')) expect(voltage > 279.9 && voltage < 288.1).toBe(true);
+    const none = exportRows({ ...spec, sample: { due: 'wear' } }, { dataDir: folder });
+    await expect(none).rejects.toThrow('has no prediction "wear"');
+  });
+
   it('say which data is missing', async () => {
     const spec: ExportSpec = {
       kind: 'battery',
