@@ -25,6 +25,8 @@ function decode(message: Record<string, unknown>, topicId: string | undefined): 
   };
 }
 
+/** Readings an hour from which on a minute without any does not come by chance. */
+const SPEAKS_OFTEN = 480;
 const METRICS = ['temperature', 'vibration', 'pressure', 'power'];
 
 export default defineTwin({
@@ -61,7 +63,15 @@ export default defineTwin({
   },
   features: {
     // Readings of the last minutes against those of the hour: 1 at a steady pace, less where messages are missing.
-    pace_5m: (f) => Math.min(1, (12 * f('power.5m.count')) / f('power.1h.count')),
+    pace_5m: (f) => {
+      const filled = f('power.5m.filled');
+      const hour = f('power.1h.count');
+      // minutes without any are a silence, which going offline tells; the first and the last one since are not whole
+      const whole = filled < 5 && hour > SPEAKS_OFTEN ? Math.max(1, filled - 2) / 5 : 1;
+      return Math.min(1, (12 * f('power.5m.count')) / whole / hour);
+    },
+    // 0 while it has spoken for a minute or two only since a silence: how warm it should be nobody can know who has not seen its load.
+    heard_lately: (f) => (f('power.5m.filled') < 3 && f('power.1h.count') > SPEAKS_OFTEN ? 0 : 1),
   },
   detectors: {
     cooldownMs: 300_000,
@@ -88,6 +98,7 @@ export default defineTwin({
         ...['power.1h.panes', 'power.5m.panes', 'time.hour_sin', 'time.hour_cos', 'pace_5m'],
       ],
       needs: METRICS,
+      when: 'heard_lately',
       everyMs: 1_000,
       minReadings: 10,
       anomaly: { cooldownMs: 900_000 },

@@ -12,6 +12,7 @@ export type Feature =
   | { type: 'hour'; circle: 'sin' | 'cos' }
   | { type: 'reported'; metric: string }
   | { type: 'statistic'; metric: string; window: string; statistic: Statistic }
+  | { type: 'filled'; metric: string; window: string }
   | { type: 'panes'; metric: string; window: string; panes: number };
 
 type Named = Pick<KindDefinition, 'metrics' | 'openMetrics' | 'windows' | 'features'>;
@@ -33,6 +34,7 @@ export function parseFeature(kind: Named, name: string): Feature | null {
     const what = name.slice(statisticAt + 1);
     if (Object.hasOwn(kind.windows, window) && known(metric)) {
       if (what === 'panes') return { type: 'panes', metric, window, panes: kind.windows[window].panes };
+      if (what === 'filled') return { type: 'filled', metric, window };
       const statistic = STATISTICS.find((s) => s === what);
       if (statistic !== undefined) return { type: 'statistic', metric, window, statistic };
     }

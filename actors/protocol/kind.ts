@@ -89,6 +89,7 @@ export interface ModelUse {
    * Features in order, as the model card lists them:
    *   `temperature`            reported value of the metric
    *   `temperature.5m.mean`    a statistic of a window: count mean std min max last slope ewma z
+   *   `temperature.1h.filled`  how many panes of a window hold a reading
    *   `temperature.1h.panes`   means of the panes of a window, oldest first: as many inputs as it has panes; an empty pane has the one before it
    *   `time.hour_sin`, `time.hour_cos`   hour of day (UTC) of the newest reading, on the circle
    *   `<name>`                 one of `features` of the kind

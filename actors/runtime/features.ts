@@ -121,6 +121,8 @@ function reading(kind: Kind, feature: Feature): Read {
     }
     case 'statistic':
       return statisticReader(kind, feature.metric, feature.window, feature.statistic);
+    case 'filled':
+      return filledReader(kind, feature);
     case 'computed':
       return shared(kind, feature.name);
     case 'panes':
@@ -155,6 +157,18 @@ function panesWriter(kind: Kind, feature: Extract<Feature, { type: 'panes' }>): 
       }
       into[at + i] = before;
     }
+  };
+}
+
+function filledReader(kind: Kind, feature: Extract<Feature, { type: 'filled' }>): Read {
+  const offsetIn = locator(kind, feature.metric);
+  const plan = planOf(layoutOf(kind), feature.window);
+  return (state) => {
+    const m = offsetIn(state);
+    if (m < 0 || state.n[m + M.COUNT] === 0) return 0;
+    let filled = 0;
+    for (let i = 0; i < plan.panes; i++) if (!Number.isNaN(paneMean(state.n, m + plan.offset, plan, i))) filled++;
+    return filled;
   };
 }
 

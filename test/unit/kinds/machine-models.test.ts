@@ -3,6 +3,8 @@ import machine from '../../../actors/kinds/machine.ts';
 import type { ModelUse, SimulatedAsset } from '../../../actors/protocol/kind.ts';
 import { twinIdOf } from '../../../actors/protocol/twin-id.ts';
 import { featureReader, featuresOf } from '../../../actors/runtime/features.ts';
+import { mayBeAsked } from '../../../actors/runtime/foretelling.ts';
+import { layoutOf } from '../../../actors/runtime/layout.ts';
 import { newState, type TwinState } from '../../../actors/runtime/state.ts';
 import { fold } from '../../../actors/runtime/turn.ts';
 import { Model } from '../../../models/model.ts';
@@ -42,6 +44,14 @@ class Watched {
     return this;
   }
 
+  /** Nothing comes for so long, and the machine goes on where it stood. */
+  gap(spanMs: number): this {
+    const saved = this.asset.save!();
+    this.at += spanMs;
+    this.asset.resume!(saved, spanMs - MINUTE);
+    return this;
+  }
+
   async ask(model: Model, use: ModelUse): Promise<Record<string, number[]>> {
     const reader = featureReader(machine, use.inputs);
     const row = new Float32Array(reader.width);
@@ -64,6 +74,30 @@ class Watched {
 }
 
 describe('the models of a machine', () => {
+  it('take a time without any message for what it is, not for missing ones', async () => {
+    const plan = layoutOf(machine).predictions.find(({ name }) => name === 'anomaly')!;
+    const alarming: Record<string, number> = {};
+    const asked: Record<string, number> = {};
+    for (const [name, silentMs] of Object.entries({ '2 min': 2 * MINUTE, '10 min': 10 * MINUTE, '2 h': 120 * MINUTE }))
+      for (const seed of [1, 2, 3, 4, 5, 6]) {
+        const watched = new Watched(seed).run(70 * MINUTE).gap(silentMs);
+        let high = 0;
+        asked[name] ??= 0;
+        for (let i = 0; i < 36; i++) {
+          watched.run(5_000);
+          if (!mayBeAsked(watched.state, plan)) continue;
+          const { ratio } = await watched.anomaly();
+          asked[name]++;
+          // the rule unusual_state: 1.5 for 20 seconds
+          high = ratio > 1.5 ? high + 1 : 0;
+          if (high === 4) alarming[name] = (alarming[name] ?? 0) + 1;
+        }
+      }
+    expect(alarming).toEqual({});
+    // three minutes of each, without the first or the first two
+    for (const times of Object.values(asked)) expect(times / 6 / 36).toBeGreaterThan(0.3);
+  });
+
   it('say little of sound machines, from the first half minute on', async () => {
     for (const seed of [1, 2, 3, 4, 5, 6]) {
       const watched = new Watched(seed).run(30_000);
