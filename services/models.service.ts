@@ -41,7 +41,12 @@ const REASON = {
 interface Models {
   nodes(): Promise<InferenceNode[]>;
   items(name: string): Promise<ModelItem[]>;
-  change(name: string, work: (tried: Tried) => Promise<unknown>): Promise<Trial & { items: ModelItem[] }>;
+  change(
+    name: string,
+    version: string | null,
+    work: (tried: Tried) => Promise<unknown>,
+  ): Promise<Trial & { items: ModelItem[] }>;
+  refusal(name: string, version: string | null, error: unknown): Promise<unknown>;
 }
 
 type Changing<P> = Context<{ name: string; reason?: string } & P, CallMeta>;
@@ -121,7 +126,7 @@ const models: PartsSchema<Models> = {
       async handler(ctx: Changing<{ version: string }>) {
         const { name, version, reason = 'promoted' } = ctx.params;
         const change = { by: byOf(ctx), reason };
-        return this.change(name, (tried) => promote(this.parts.sql, name, version, change, tried));
+        return this.change(name, version, (tried) => promote(this.parts.sql, name, version, change, tried));
       },
     },
 
@@ -138,7 +143,7 @@ const models: PartsSchema<Models> = {
       },
       async handler(ctx: Changing<{ version: string | null }>) {
         const { name, version } = ctx.params;
-        return this.change(name, (tried) => shadow(this.parts.sql, name, version, tried));
+        return this.change(name, version, (tried) => shadow(this.parts.sql, name, version, tried));
       },
     },
 
@@ -156,7 +161,7 @@ const models: PartsSchema<Models> = {
       async handler(ctx: Changing<unknown>) {
         const { name, reason = 'rolled back' } = ctx.params;
         const change = { by: byOf(ctx), reason };
-        return this.change(name, (tried) => rollback(this.parts.sql, name, change, tried));
+        return this.change(name, null, (tried) => rollback(this.parts.sql, name, change, tried));
       },
     },
   },
@@ -172,16 +177,35 @@ const models: PartsSchema<Models> = {
     },
 
     /** Lets the version be tried, tells the nodes, and answers how things are then: which have loaded it, which refuse. */
-    async change(name: string, work: (tried: Tried) => Promise<unknown>): Promise<Trial & { items: ModelItem[] }> {
+    async change(
+      name: string,
+      version: string | null,
+      work: (tried: Tried) => Promise<unknown>,
+    ): Promise<Trial & { items: ModelItem[] }> {
       // nothing to try: the shadow ends
       let trial: Trial = { checked: true, note: null };
-      await work(async (version) => {
+      const tried: Tried = async (version) => {
         trial = await tryVersion(this.broker, version);
+      };
+      await work(tried).catch(async (error: unknown) => {
+        throw await this.refusal(name, version, error);
       });
       void this.broker.broadcast('models.changed', { name });
       await askInference<void>(this.broker, 'inference.refresh', {}, REFRESH_MS);
       const { checked, note } = trial;
       return { items: await this.items(name), checked, note: checked ? note : `${note} ${UNTRIED}` };
+    },
+
+    /** A version that nodes have found and refused was never registered: the reason says more than that there is none. */
+    async refusal(name: string, version: string | null, error: unknown): Promise<unknown> {
+      if (!(error instanceof TwinmeshError && error.code === 'not_found') || version === null) return error;
+      const refused = (await this.nodes()).flatMap(({ node, refused }) =>
+        refused
+          .filter((found) => found.name === name && found.version === version)
+          .map(({ reason }) => `${node}: ${reason}`),
+      );
+      if (refused.length === 0) return error;
+      return new TwinmeshError('bad_model', `${name}@${version} was found and refused: ${refused.join('; ')}`);
     },
   },
 };

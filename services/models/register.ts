@@ -204,6 +204,9 @@ async function goLive(
     throw new TwinmeshError('conflict', `Another change of ${name} came first; look at what is live now.`);
 }
 
+/** What a shadow is afterwards: what it was before. */
+const AFTER_SHADOW = `status = case when promoted_at is null then 'candidate' else 'retired' end`;
+
 /**
  * A version runs beside the live one, in place of the shadow before; null: none does. Throws not_found, conflict for the live
  * one, and what `tried` throws.
@@ -218,14 +221,14 @@ export async function shadow(sql: Sql, name: string, version: string | null, tri
   if (version === null && (await listModels(sql, name)).length === 0)
     throw new TwinmeshError('not_found', `There is no model ${name}.`);
   if (version === null) {
-    await sql.query(`update models set status = 'candidate' where name = $1 and status = 'shadow'`, [name]);
+    await sql.query(`update models set ${AFTER_SHADOW} where name = $1 and status = 'shadow'`, [name]);
     return;
   }
   const rows = await sql
     .query(
       `with may as (select 1 as one from models where name = $1 and version = $2 and status <> 'live' for update),
        before as (
-         update models set status = 'candidate' where name = $1 and status = 'shadow' and version <> $2 and exists (select from may)
+         update models set ${AFTER_SHADOW} where name = $1 and status = 'shadow' and version <> $2 and exists (select from may)
          returning version)
        update models set status = 'shadow'
        where name = $1 and version = $2 and exists (select from may) and (select count(*) from before) >= 0 returning version`,

@@ -183,7 +183,8 @@ describe('models', () => {
       (text) => /shadow_difference_count\{model="boiler-life",version="1.1.0"\} [1-9]/.test(text),
     );
     await send('POST', '/models/boiler-life/shadow', { version: null });
-    expect(await life()).toEqual({ '1.0.0': 'live live', '1.1.0': 'candidate' });
+    // what it was before
+    expect(await life()).toEqual({ '1.0.0': 'live live', '1.1.0': 'retired' });
     await send('POST', '/models/boiler-life/rollback', { reason: 'tried' });
     expect(await life()).toEqual({ '1.0.0': 'retired', '1.1.0': 'live live' });
     expect(await predict(ONE_OF_EACH)).toMatchObject({ model: 'boiler-life@1.1.0' });
@@ -208,6 +209,9 @@ describe('models', () => {
         body,
         status,
       ]);
+    const lie = await send('POST', '/models/boiler-lie/promote', { version: '1.0.0' });
+    expect([lie.status, lie.json.code]).toEqual([422, 'bad_model']);
+    expect(lie.json.detail).toMatch(/boiler-lie@1.0.0 was found and refused: .*: model.onnx has the hash/);
     // 1.1.0 was first of its name: there is nothing before it.
     expect((await send('POST', '/models/boiler-forecast/rollback', {})).status).toBe(409);
   });
@@ -284,7 +288,7 @@ describe('models', () => {
       );
       expect((await run('rollback', 'boiler-life')).text).toMatch(/boiler-life +1\.1\.0 +live/);
       expect((await run('shadow', 'boiler-life', '1.0.0')).text).toMatch(/boiler-life +1\.0\.0 +shadow/);
-      expect((await run('shadow', 'boiler-life', 'none')).text).toMatch(/boiler-life +1\.0\.0 +candidate/);
+      expect((await run('shadow', 'boiler-life', 'none')).text).toMatch(/boiler-life +1\.0\.0 +retired/);
       expect(await run('promote', 'boiler-life', '7.0.0')).toMatchObject({
         code: 2,
         text: expect.stringMatching(/^not_found/),
