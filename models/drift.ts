@@ -49,7 +49,9 @@ const Z_99 = 2.326;
 /** From so many assets on no bin is empty by chance, and the index times their number is distributed as χ². */
 const MANY_ASSETS = 300;
 const DRAWS = 1_000;
-const REMEMBERED = 2_000;
+const REMEMBERED = 5_000;
+/** Fleets that are drawn; between them the smaller one stands for the others: not every asset more is drawn anew for each input. */
+const DRAWN = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200, 250];
 const chances = new Map<string, number>();
 
 /**
@@ -64,10 +66,11 @@ export function chanceIndex(shares: readonly number[], assets: number): number {
     const spread = 2 / (9 * freedom);
     return (freedom * (1 - spread + Z_99 * Math.sqrt(spread)) ** 3) / assets;
   }
-  const key = `${assets} ${shares.join()}`;
+  const drawn = DRAWN.findLast((n) => n <= assets) ?? 1;
+  const key = `${drawn} ${shares.map((share) => share.toFixed(3)).join()}`;
   let chance = chances.get(key);
   if (chance === undefined) {
-    chance = drawnIndex(shares, assets);
+    chance = drawnIndex(shares, drawn);
     if (chances.size >= REMEMBERED) chances.clear();
     chances.set(key, chance);
   }

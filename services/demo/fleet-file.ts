@@ -45,10 +45,10 @@ export class FleetFile {
   }
 
   write(fleet: SavedFleet): void {
-    const body = JSON.stringify(fleet);
-    const head = JSON.stringify({ version: VERSION, seed: this.#seed, sum: sumOf(body) });
     const next = `${this.#path}.next`;
     try {
+      const body = JSON.stringify(fleet);
+      const head = JSON.stringify({ version: VERSION, seed: this.#seed, sum: sumOf(body) });
       writeFileSync(next, `${head}\n${body}\n`, { mode: 0o600 });
       renameSync(next, this.#path);
     } catch (error) {

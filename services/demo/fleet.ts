@@ -165,7 +165,10 @@ export class DemoFleet {
     if (!this.#options.keep) return;
     const saved: SavedFleet = {};
     for (const [twinId, { asset, lastAt }] of this.#members)
-      if (asset.save && lastAt > Number.NEGATIVE_INFINITY) saved[twinId] = { at: lastAt, state: asset.save() };
+      if (asset.save && lastAt > Number.NEGATIVE_INFINITY) {
+        const state = savedBy(asset);
+        if (state !== null) saved[twinId] = { at: lastAt, state };
+      }
     this.#options.keep(saved);
   }
 
@@ -188,10 +191,28 @@ export class DemoFleet {
     member.lastAt = Math.max(before + 1, this.#options.clock.now());
     const stoodMs = member.lastAt - before - member.intervalMs - LIVED_MS;
     const { asset } = member;
-    if (stoodMs > 0 && before > Number.NEGATIVE_INFINITY && asset.save) asset.resume?.(asset.save(), stoodMs);
+    if (stoodMs > 0 && before > Number.NEGATIVE_INFINITY) standStill(asset, stoodMs);
     const message = asset.next(member.lastAt);
     if (message !== null) this.#options.send(member.topic, message);
   }
+}
+
+/** Null where the simulator, which a kind brings along, throws: it begins anew at the next start. */
+function savedBy(asset: SimulatedAsset): Record<string, unknown> | null {
+  try {
+    return asset.save?.() ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** As far as the simulator can: otherwise it has lived through the pause. */
+function standStill(asset: SimulatedAsset, stoodMs: number): void {
+  const state = savedBy(asset);
+  if (state === null) return;
+  try {
+    asset.resume?.(state, stoodMs);
+  } catch {}
 }
 
 /** Throws where a simulator that has changed since could not go on from what it once saved: other members, or of another type. */

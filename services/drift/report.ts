@@ -52,7 +52,8 @@ interface StateRow {
 const ASSETS_AT_MOST = 10_000;
 /** Inputs that are the time itself come round once a day. */
 const TIME = /^time\./;
-const HOURS_A_DAY = 24;
+/** The hour that has just begun may have no counts yet. */
+const NEARLY_A_DAY_H = 23;
 
 /** Live versions, the one that drifts most first. `fromMs`: counts of this hour and later. */
 export async function driftReport(sql: Sql, fromMs: number): Promise<ModelDrift[]> {
@@ -87,13 +88,13 @@ function modelDrift(
   const inputs = card.inputs.map(({ name, reference }, i): InputDrift => {
     const { bins, missing } = counts[i] ?? { bins: [], missing: 0 };
     const seen = bins.reduce((sum, n) => sum + n, 0);
-    const isEarly = TIME.test(name) && hours < HOURS_A_DAY;
+    const isEarly = TIME.test(name) && hours < NEARLY_A_DAY_H;
     const psi = reference === undefined || isEarly ? null : stabilityIndex(reference.shares, bins);
     const state = states.find(({ input }) => input === name);
     return {
       input: name,
       psi,
-      chance: assets === 0 || reference === undefined ? 0 : chanceIndex(reference.shares, assets),
+      chance: psi === null || assets === 0 || reference === undefined ? 0 : chanceIndex(reference.shares, assets),
       drifting: state?.drifting ?? false,
       since: state?.since ?? null,
       missing: rows === 0 ? 0 : missing / rows,

@@ -3,12 +3,13 @@ import { asNumber, conversionOf, type Row } from './row-reading.ts';
 
 /**
  * Makes what reads an integral, row after row: the value at this row, undefined where there is none. `number` counts rows of the
- * file from 0: a pass that begins inside a file knows nothing of the stretch that it begins in.
+ * file from 0, and `begun` says that the pass began there: one that begins inside a file knows nothing of the stretch that it
+ * begins in.
  */
 export function integralOf(
   rule: IntegralRule & Pick<ValueRule, 'factor' | 'offset' | 'decimals'>,
   cell: (name: string) => (row: Row) => unknown,
-): (row: Row, number: number, ms: number) => number | undefined {
+): (row: Row, number: number, ms: number, begun?: boolean) => number | undefined {
   const { restart, where, within } = rule;
   const column = cell(rule.integral);
   const stretch = restart === undefined ? () => undefined : cell(restart);
@@ -19,14 +20,14 @@ export function integralOf(
   let sum = Number.NaN;
   let ms = 0;
   let x = 0;
-  return (row, number, at) => {
+  return (row, number, at, begun = number === 0) => {
     const now = stretch(row);
     const follows = number > last;
-    if (number === 0 || (follows && now !== of)) sum = 0;
+    if (number === 0 || (begun && Number.isNaN(last)) || (follows && now !== of)) sum = 0;
     else if (!follows) sum = Number.NaN;
     else {
       const value = numberOr(column(row), x);
-      sum += (((x + value) / 2) * (at - ms)) / 1000;
+      sum += (((x + value) / 2) * Math.max(0, at - ms)) / 1000;
     }
     last = number;
     of = now;

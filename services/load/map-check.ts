@@ -23,6 +23,9 @@ export function checkMap(content: unknown): string[] {
   if (isObject(content.metrics) && Object.keys(content.metrics).length > 0) {
     for (const [metric, rule] of Object.entries(content.metrics)) checkValue(metric, rule, matrix, faults);
   } else faults.push('metrics must name at least one metric');
+  const isIntegral = (rule: unknown): boolean => isObject(rule) && 'integral' in rule;
+  if (isObject(content.metrics) && Object.values(content.metrics).some(isIntegral) && isObject(content.id))
+    if ('column' in content.id) faults.push('an integral is of a file of one asset: id must not be a column');
   checkAttributes(content.attributes, matrix, faults);
   for (const name of ['seq', 'key', 'unit', 'label']) {
     if (content[name] !== undefined && (matrix ? name !== 'unit' : false))

@@ -70,9 +70,12 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
   const seq = map.seq === undefined ? null : cell(map.seq);
   const key = map.key === undefined ? null : cell(map.key);
 
+  let begun = false;
   return (row, number) => {
     const values: Record<string, unknown> = {};
     let some = false;
+    // also where the first row has nothing to say
+    if (number === 0) begun = true;
     for (const { name, value } of metrics) {
       const v = value(row);
       if (v === undefined) continue;
@@ -83,7 +86,7 @@ export function rowReader(map: DataMap, context: RowContext): RowReader {
     const when = at(row, number);
     if (when === undefined) return 'no_time';
     for (const { name, value } of integrals) {
-      const v = value(row, number, msOf(when));
+      const v = value(row, number, msOf(when), begun);
       if (v !== undefined) values[name] = v;
     }
     const who = id(row, number);

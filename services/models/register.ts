@@ -186,7 +186,7 @@ async function goLive(
       `with ${part === undefined ? '' : `${part.mine},`}
        was as (
          select ${way === 'forth' ? `(array_prepend(version, ${FORMER}))[:${KEPT}]` : `(${FORMER})[2:]`} as former from models
-         where name = $1 and version = $5::text and status = 'live' ${way === 'forth' ? '' : 'and replaced = $2'} for update),
+         where name = $1 and version = $5::text and version <> $2 and status = 'live' ${way === 'forth' ? '' : 'and replaced = $2'} for update),
        may as (
          select 1 as one where ${part === undefined ? 'true' : 'exists (select from mine)'} and (exists (select from was)
            or ($5::text is null and not exists (select from models where name = $1 and status = 'live')))),

@@ -24,6 +24,8 @@ export const LEASE_MS = 60_000;
 const RENEW_MS = LEASE_MS / 3;
 /** So long a run that is due is left to the node that trained it, which has its files. */
 const OTHERS_AFTER_MS = 2 * 60_000;
+/** So often at most: then others that have them try as well. */
+const OWN_TRIES = 3;
 
 export interface Settling {
   sql: Sql;
@@ -46,7 +48,7 @@ export async function settle({ sql, clock, mlflow, node, objects, onFault }: Set
       `update mlflow_outbox set attempts = attempts + 1, next_at = now() + make_interval(secs => $1)
        where job = (
          select o.job from mlflow_outbox o left join jobs j on j.id = o.job
-         where o.done_at is null and o.next_at <= now() - make_interval(secs => case when j.node = $2 then 0 else $3::float8 end)
+         where o.done_at is null and o.next_at <= now() - make_interval(secs => case when j.node = $2 or o.attempts >= ${OWN_TRIES} then 0 else $3::float8 end)
          order by o.next_at limit 1 for update of o skip locked)
        returning job, attempts`,
       [LEASE_MS / 1_000, node, OTHERS_AFTER_MS / 1_000],

@@ -89,6 +89,14 @@ describe('rollbacks', () => {
 });
 
 describe('a change during a trial', () => {
+  it('to the very version that is tried leaves that one live', async () => {
+    await goes('1.0.0', '1.1.0');
+    // what a second promotion of 1.2.0 sees that looks at the version before the first has landed, and at what is live afterwards
+    const second = promote(sql, name, '1.2.0', { ...change, live: '1.2.0' }, () => goes('1.2.0'));
+    await expect(second).rejects.toMatchObject({ code: 'conflict' });
+    expect(await live()).toEqual(['1.2.0']);
+  });
+
   it.each([
     ['promotion', (tried: () => Promise<void>) => promote(sql, name, '1.3.0', change, tried)],
     ['rollback', (tried: () => Promise<void>) => rollback(sql, name, change, tried)],

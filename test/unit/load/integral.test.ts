@@ -48,3 +48,14 @@ it('stays inside its bounds, as it goes', () => {
   expect(charges(rows, 0, read)).toEqual([100, 100, 100, 100]);
   expect(charges([row(1, 'discharge', 12_600, '-2'), row(1, 'discharge', 30_000, '-2')], 4, read)).toEqual([0, 0]);
 });
+
+it('begins with the first row that says something', () => {
+  const read = reader();
+  expect(read(['1', 'discharge', '0', '', '', ''], 0)).toBe('no_values');
+  expect(charges(ROWS.slice(3, 6), 1, read)).toEqual([100, 87.5, 75]);
+});
+
+it('does not go back in time', () => {
+  const rows = [row(1, 'discharge', 900, '-1'), row(1, 'discharge', 0, '-1'), row(1, 'discharge', 900, '-1')];
+  expect(charges(rows)).toEqual([100, 100, 87.5]);
+});

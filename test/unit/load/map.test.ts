@@ -75,6 +75,10 @@ describe('maps', () => {
     [{ ...good, metrics: { a: { column: 'b', scale: 2 } } }, 'metrics.a has an unknown field "scale"'],
     [{ ...good, metrics: { a: { file: 'b' } } }, 'metrics.a needs one of column, product, constant, integral'],
     [{ ...good, metrics: { a: { integral: 5 } } }, 'metrics.a.integral must name a column'],
+    [
+      { ...good, id: { column: 'b' }, metrics: { a: { integral: 'b' } } },
+      'an integral is of a file of one asset: id must not be a column',
+    ],
     [{ ...good, metrics: { a: { integral: 'b', restart: 5 } } }, 'metrics.a.restart must name a column'],
     [{ ...good, metrics: { a: { integral: 'b', where: 'c' } } }, 'metrics.a.where must be { "column": …, "is": … }'],
     [
